@@ -1,0 +1,32 @@
+# `make demo` and `make test` set up what they need in .venv; the stamps make the second time fast.
+PYTHON ?= python3
+VENV ?= .venv
+# Debian splits venv off python3; the error of `-m venv` names the package to install.
+
+.PHONY: demo test benchmark clean
+
+demo: $(VENV)/run.stamp
+	$(VENV)/bin/python app.py
+
+test: $(VENV)/dev.stamp
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/python -m pytest
+
+benchmark: $(VENV)/dev.stamp
+	$(VENV)/bin/python -m benchmarks.speed
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "error: Python 3.10 or newer is needed, set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/run.stamp: requirements.txt | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet --requirement requirements.txt
+	touch $@
+
+$(VENV)/dev.stamp: pyproject.toml $(VENV)/run.stamp
+	$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV)
