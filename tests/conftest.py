@@ -1,0 +1,127 @@
+"""Shared fixtures: the embedded model, and a Stable-Diffusion-shaped pipeline of the real classes at tiny size."""
+
+import os
+import string
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before any import of huggingface_hub: no test may need a network
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from peft import LoraConfig
+from PIL import Image
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from colorization import ColdDiffusionScheduler, ColorizationPipeline, load_pipeline, save_adapter
+from colorization.loading import ADAPTER_NAME
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+LORA_TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2"]
+
+
+def tiny_components(in_channels: int = 4) -> dict:
+    """Components with the classes and the wiring of Stable Diffusion 2.1, in a few thousand parameters."""
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(
+        sample_size=8,
+        in_channels=in_channels,
+        out_channels=4,
+        block_out_channels=(32, 64),
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=32,
+        attention_head_dim=(2, 4),
+        norm_num_groups=8,
+        use_linear_projection=True,
+    )
+    vae = AutoencoderKL(
+        block_out_channels=[32, 64],
+        down_block_types=["DownEncoderBlock2D"] * 2,
+        up_block_types=["UpDecoderBlock2D"] * 2,
+        latent_channels=4,
+        norm_num_groups=8,
+        scaling_factor=0.18215,
+    )
+    text_config = CLIPTextConfig(
+        hidden_size=32,
+        intermediate_size=37,
+        num_attention_heads=4,
+        num_hidden_layers=2,
+        vocab_size=54,
+        max_position_embeddings=77,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+    )
+    letters = [*string.ascii_lowercase, *(letter + "</w>" for letter in string.ascii_lowercase)]
+    vocabulary = {token: i for i, token in enumerate(["<|startoftext|>", "<|endoftext|>", *letters])}
+    tokenizer = CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=77)
+    return {
+        "unet": unet.eval(),
+        "vae": vae.eval(),
+        "text_encoder": CLIPTextModel(text_config).eval(),
+        "tokenizer": tokenizer,
+    }
+
+
+def tiny_pipeline(in_channels: int = 4, prediction_type: str = "velocity", noise_scale: float = 0.0, **defaults):
+    """A colorization pipeline of tiny components; few steps and 32 x 32 pixels unless told otherwise."""
+    scheduler = ColdDiffusionScheduler(prediction_type=prediction_type, noise_scale=noise_scale)
+    settings = {"default_num_inference_steps": 2, "default_guidance_scale": 1.0, "resolution": 32} | defaults
+    pipeline = ColorizationPipeline(**tiny_components(in_channels), scheduler=scheduler, **settings)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def add_random_lora(pipeline: ColorizationPipeline, rank: int = 4, alpha: int = 8) -> None:
+    """A LoRA whose B is not zero, so that it changes outputs; alpha differs from the rank on purpose."""
+    torch.manual_seed(1)
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=LORA_TARGETS, init_lora_weights=False)
+    pipeline.unet.add_adapter(config, adapter_name=ADAPTER_NAME)
+
+
+@pytest.fixture(scope="session")
+def embedded() -> ColorizationPipeline:
+    pipeline = load_pipeline(device="cpu")
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.fixture(scope="session")
+def stock_sd_folder(tmp_path_factory) -> Path:
+    """A Stable Diffusion repository as it comes from the Hub: stock scheduler, no colorization settings."""
+    folder = tmp_path_factory.mktemp("sd") / "tiny-stable-diffusion"
+    pipeline = StableDiffusionPipeline(
+        **tiny_components(),
+        scheduler=PNDMScheduler(skip_prk_steps=True),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def adapter_folder(tmp_path_factory) -> Path:
+    """A colorization adapter for that repository."""
+    folder = tmp_path_factory.mktemp("adapter") / "tiny-adapter"
+    pipeline = tiny_pipeline(prediction_type="residual", default_negative_prompt="")
+    add_random_lora(pipeline)
+    save_adapter(pipeline, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def example_files() -> list[Path]:
+    return sorted(EXAMPLES.glob("*.jpg"))
+
+
+def random_photo(width: int = 48, height: int = 32, seed: int = 0) -> Image.Image:
+    """A smooth grey picture with some structure."""
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(0, 256, (6, 6), dtype=np.uint8))
+    return coarse.resize((width, height), Image.Resampling.BICUBIC)
