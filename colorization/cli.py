@@ -1,4 +1,7 @@
-"""`python -m colorization`: colour files, folders and globs. Heavy libraries are imported once the arguments are good."""
+"""`python -m colorization`: colour files, folders and globs.
+
+Heavy libraries are imported once the arguments are known to be good.
+"""
 
 import argparse
 import glob

@@ -79,7 +79,8 @@ def transfer_luminance(image: torch.Tensor, luminance_source: torch.Tensor) -> t
     y = luminance_source if luminance_source.shape[1] == 1 else luma(luminance_source)
     if y.shape[-2:] != image.shape[-2:]:
         raise ValueError(
-            f"`luminance_source` must have the size of `image`, got {tuple(y.shape[-2:])} and {tuple(image.shape[-2:])}"
+            f"`luminance_source` must have the size of `image`, "
+            f"got {tuple(y.shape[-2:])} and {tuple(image.shape[-2:])}"
         )
     return merge_luma_chroma(y, rgb_to_chroma(image))
 

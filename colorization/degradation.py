@@ -27,7 +27,7 @@ def to_gray(image: torch.Tensor) -> torch.Tensor:
 
 
 def broadcast_severity(severity: torch.Tensor | float, z: torch.Tensor) -> torch.Tensor:
-    """Severity as a float32 tensor that multiplies `z`: `(1, 1, 1, 1)` from a number, `(batch, 1, 1, 1)` from a vector."""
+    """Severity as a float32 tensor that multiplies `z`: `(1, 1, 1, 1)` from a number, `(batch, 1, 1, 1)` else."""
     severity = torch.as_tensor(severity, dtype=torch.float32, device=z.device)
     return severity.reshape(-1, *[1] * (z.ndim - 1))
 

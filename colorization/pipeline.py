@@ -357,7 +357,7 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         # 4. Colour scale of the paper, in latent space
         z = z_hat if self.config.final == "prediction" else z
         if self.config.color_scale_space == "latent":
-            z = z_gray + settings.color_scale * (z - z_gray)
+            z = torch.lerp(z_gray, z, settings.color_scale)  # exact at a scale of 1
         return z
 
     # Calls
@@ -478,7 +478,7 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             batch_size (`int`, *optional*):
                 How many images at most go through the networks at once.
             sampler (`str`, *optional*):
-                `"cold"`, `"naive"` or `"euler"`; None is the model's, which is Euler when its `noise_scale` is above 0.
+                `"cold"`, `"naive"` or `"euler"`; None is the model's: Euler where its `noise_scale` is above 0.
             severity (`float`, defaults to 1.0):
                 1 colours from scratch. Below 1 the input is taken as a faded colour photograph at that severity and
                 its remaining colour is kept.

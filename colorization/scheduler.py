@@ -38,9 +38,9 @@ class ColdDiffusionScheduler(SchedulerMixin, ConfigMixin):
 
     Args:
         num_train_timesteps (`int`, defaults to 1000):
-            N: the UNet's timestep is severity * (N - 1), so grey is the noisiest step that the UNet was pretrained on.
+            N: the UNet's timestep is severity * (N - 1), so grey is the noisiest step of the pretrained UNet.
         prediction_type (`str`, defaults to `"velocity"`):
-            What the UNet predicts: `"velocity"` (z_color - z_start), `"residual"` (z_color - z) or `"sample"` (z_color).
+            What the UNet predicts: `"velocity"` (z_color - z_start), `"residual"` (z_color - z), `"sample"` (z_color).
         noise_scale (`float`, defaults to 0.0):
             Sigma of the stochastic start z_gray + sigma * noise; 0 is deterministic cold diffusion.
         severity_schedule (`str`, defaults to `"linear"`):

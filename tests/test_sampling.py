@@ -69,7 +69,7 @@ def test_cold_telescopes_to_the_mean_of_the_predictions():
 
 @pytest.mark.parametrize(("sampler", "low", "high"), [("euler", 0.95, 1.05), ("cold", 0.45, 0.7), ("naive", 2.0, 5.0)])
 def test_transport_of_a_gaussian(sampler, low, high):
-    """1-D toy: grey 0, colours N(0, 1), sigma 0.6; the exact predictor is E[z_color | z_a]. Only Euler keeps the spread."""
+    """1-D toy: grey 0, colours N(0, 1), sigma 0.6; the exact predictor is E[z_color | z_a]."""
     sigma, count = 0.6, 40_000
     z_start = sigma * torch.randn(count, 1, 1, 1, generator=torch.Generator().manual_seed(0))
 
