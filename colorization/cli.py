@@ -269,6 +269,7 @@ def _load(arguments: argparse.Namespace):
 
     from .loading import load_pipeline
 
+    diffusers.utils.logging.set_verbosity_error()  # what matters of it, load_pipeline says itself
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}

@@ -18,6 +18,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from peft.utils import get_peft_model_state_dict
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from .pipeline import ColorizationPipeline
@@ -288,6 +289,11 @@ def _apply_adapter(pipeline: ColorizationPipeline, folder: Path, name: str) -> N
         raise ModelLoadError(f"adapter {name!r} does not fit the model: {_one_line(error)[:300]}") from error
     if ADAPTER_NAME not in pipeline.get_list_adapters().get("unet", []):
         raise ModelLoadError(f"adapter {name!r} holds no layer of the UNet: {LORA_FILE} would change nothing")
+    with safe_open(folder / LORA_FILE, "pt") as file:
+        stored = sum(key.startswith("unet.") for key in file.keys())
+    loaded = len(get_peft_model_state_dict(pipeline.unet, adapter_name=ADAPTER_NAME))
+    if loaded < stored:
+        raise ModelLoadError(f"adapter {name!r} does not fit the model: only {loaded} of its {stored} tensors do")
     if (folder / DEFAULTS_FILE).is_file():
         defaults = json.loads((folder / DEFAULTS_FILE).read_text())
         unknown = sorted(set(defaults) - set(_default_names()))

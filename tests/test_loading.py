@@ -44,7 +44,7 @@ class TestEmbedded:
     def test_weights_are_half_precision_on_disk(self):
         for file in EMBEDDED_DIRECTORY.rglob("*.safetensors"):
             with safe_open(file, "pt") as tensors:
-                assert {tensors.get_slice(name).get_dtype() for name in tensors.keys()} == {"F16"}  # noqa: SIM118
+                assert {tensors.get_slice(name).get_dtype() for name in tensors.keys()} == {"F16"}
 
     def test_loads_by_plain_from_pretrained(self, embedded):
         plain = ColorizationPipeline.from_pretrained(EMBEDDED_DIRECTORY)
@@ -153,6 +153,14 @@ class TestRefusals:
     def test_adapter_of_another_shape(self, adapter_folder):
         with pytest.raises(ModelLoadError, match="does not fit the model"):
             load_pipeline(adapter=adapter_folder, device="cpu")
+
+    def test_adapter_of_which_a_part_fits(self, stock_sd_folder, adapter_folder, tmp_path):
+        folder = shutil.copytree(adapter_folder, tmp_path / "partial")
+        tensors = load_file(folder / LORA_FILE)
+        extra = {name.replace("down_blocks.0", "down_blocks.7"): tensor.clone() for name, tensor in tensors.items()}
+        save_file(extra | tensors, folder / LORA_FILE)
+        with pytest.raises(ModelLoadError, match="does not fit the model: only 80 of its 100 tensors do"):
+            load_pipeline(stock_sd_folder, adapter=folder, device="cpu")
 
     def test_adapter_without_weights(self, tmp_path):
         with pytest.raises(ModelLoadError, match=f"has no file {LORA_FILE}"):
