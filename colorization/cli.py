@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"}
+IMAGE_SUFFIXES = set(".jpg .jpeg .jpe .png .webp .tif .tiff .bmp .gif .heic .avif .ppm .pgm".split())
 OUTPUT_FORMATS = ("png", "jpg", "webp")
 _SAME_FORMAT = {".jpg": ".jpg", ".jpeg": ".jpg", ".jpe": ".jpg", ".png": ".png", ".webp": ".webp"}
 
@@ -57,8 +57,9 @@ class Report:
         """Remember a failed input and name it at once."""
         from tqdm import tqdm
 
-        self.failed.append((str(name), str(reason)))
-        tqdm.write(f"failed: {name}: {reason}", file=sys.stderr)
+        text = str(reason).removeprefix(f"{name}: ")  # image errors begin with the file's name already
+        self.failed.append((str(name), text))
+        tqdm.write(f"failed: {name}: {text}", file=sys.stderr)
 
 
 def build_parser() -> argparse.ArgumentParser:
