@@ -298,10 +298,12 @@ def main(argv: list[str] | None = None) -> int:
     tasks = plan_tasks(inputs, arguments.output, suffix, arguments.overwrite, report)
 
     if tasks:
+        from .pipeline import ColorizationWarning
+
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
-            warnings.simplefilter("ignore", FutureWarning)
-            warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.simplefilter("ignore")  # the libraries', whose remedy is not in the user's hands
+            warnings.simplefilter("default", ColorizationWarning)
             try:
                 colorize_files(
                     _load(arguments),

@@ -21,7 +21,7 @@ _LAB_EPSILON = (6 / 29) ** 3
 _LAB_KAPPA = (29 / 3) ** 3
 
 # Rows of the output that are merged at once: bounds memory at any image size and keeps the planes in cache.
-_STRIP_PIXELS = 1 << 18
+_STRIP_PIXELS = 1 << 17
 
 
 def luma(image: torch.Tensor) -> torch.Tensor:

