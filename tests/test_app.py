@@ -4,10 +4,12 @@ import os
 import socket
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
 
 import gradio as gr
+import httpx
 import numpy as np
 import pytest
 import pyvips
@@ -21,6 +23,12 @@ from colorization.color import colorfulness
 from colorization.image_io import read_image, read_settings
 
 ROOT = Path(app.__file__).parent
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +49,7 @@ def demo(embedded, cache):
 
 @pytest.fixture(scope="module")
 def client(demo, tmp_path_factory) -> Client:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     _, url, _ = demo.queue(max_size=app.QUEUE_SIZE).launch(
         server_name="127.0.0.1", server_port=port, prevent_thread_lock=True, quiet=True
     )
@@ -221,3 +227,33 @@ def test_exit_status_of_the_command(tmp_path):
     )
     assert done.returncode == 2
     assert done.stderr.startswith("error: model ") and done.stderr.count("\n") == 1
+
+
+def test_another_model_and_its_adapter_are_served(stock_sd_folder, adapter_folder, example_files, tmp_path):
+    """The command itself, with a Stable Diffusion model and an adapter named by the environment."""
+    port = free_port()
+    environment = os.environ | {
+        "COLORIZER_MODEL": str(stock_sd_folder),
+        "COLORIZER_ADAPTER": str(adapter_folder),
+        "GRADIO_SERVER_PORT": str(port),
+    }
+    server = subprocess.Popen([sys.executable, ROOT / "app.py"], env=environment, stdout=subprocess.DEVNULL)
+    try:
+        client = wait_for_client(f"http://127.0.0.1:{port}", server, tmp_path)
+        _, download = colorize(client, example_files[0], steps=2)
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+    settings = read_settings(download)
+    assert (settings["model"], settings["adapter"]) == ("tiny-stable-diffusion", "tiny-adapter")
+    assert read_image(download).size == read_image(example_files[0]).size
+
+
+def wait_for_client(url: str, server: subprocess.Popen, downloads: Path) -> Client:
+    for _ in range(120):
+        assert server.poll() is None, f"the server stopped with status {server.returncode}"
+        try:
+            return Client(url, verbose=False, download_files=downloads)
+        except (OSError, ValueError, httpx.HTTPError):
+            time.sleep(0.5)
+    raise TimeoutError(url)
