@@ -14,7 +14,7 @@ test: $(VENV)/dev.stamp
 	$(VENV)/bin/python -m pytest
 
 benchmark: $(VENV)/dev.stamp
-	$(VENV)/bin/python -m benchmarks.speed
+	$(VENV)/bin/python -m eval.benchmark
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "error: Python 3.10 or newer is needed, set PYTHON=")'

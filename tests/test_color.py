@@ -87,11 +87,12 @@ def test_sixteen_bits_of_luminance_survive():
     assert np.abs(back - luminance).max() <= 1.5
 
 
-def test_strips_do_not_show(monkeypatch):
+@pytest.mark.parametrize("tile", [90, 7])
+def test_tiles_do_not_show(monkeypatch, tile):
     luminance = (np.random.default_rng(0).random((40, 30)) * 255).astype(np.uint8)
     chroma, guide = torch.randn(2, 6, 5) * 0.1, torch.rand(1, 6, 5)
     whole = colorize_luma(luminance, chroma, guide)
-    monkeypatch.setattr("colorization.color._STRIP_PIXELS", 90)
+    monkeypatch.setattr("colorization.color._TILE_PIXELS", tile)
     np.testing.assert_array_equal(colorize_luma(luminance, chroma, guide), whole)
 
 
@@ -152,3 +153,11 @@ def test_colorfulness_by_hand_and_both_variants():
     absolute = np.hypot(127.5, 63.75) + 0.3 * np.hypot(127.5, 191.25)
     assert colorfulness(image, absolute=True).item() == pytest.approx(absolute, rel=1e-5)
     assert colorfulness(torch.full((2, 3, 4, 4), 0.5)).tolist() == [0, 0]
+
+
+def test_full_resolution_merge_is_the_sum_of_its_parts():
+    luminance = np.random.default_rng(0).integers(0, 256, (40, 30), dtype=np.uint8)
+    chroma, guide = torch.randn(2, 6, 5) * 0.1, torch.rand(1, 6, 5)
+    y = torch.from_numpy(luminance.astype(np.float32) / 255)[None]
+    expected = merge_luma_chroma(y, upsample_chroma(chroma, guide, y)).permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(colorize_luma(luminance, chroma, guide) / 255, expected, atol=0.51 / 255)
