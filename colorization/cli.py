@@ -1,4 +1,4 @@
-"""`python -m colorization`: colour files, folders and globs.
+"""`python -m colorization`: color files, folders and globs.
 
 Heavy libraries are imported once the arguments are known to be good.
 """
@@ -65,7 +65,7 @@ class Report:
 def build_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m colorization",
-        description="Color grey photographs at their own size. Of color photographs the luminance is used.",
+        description="Color gray photographs at their own size. Of color photographs the luminance is used.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -76,7 +76,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=_whole(1), metavar="N", help="sampling steps (default: the model's)")
     parser.add_argument("--guidance-scale", type=_number(0), metavar="S", help="how strongly the prompt acts; 1 = off")
     parser.add_argument(
-        "--color-scale", type=_number(0), metavar="S", help="color intensity; 0 = grey, 1 = as predicted"
+        "--color-scale", type=_number(0), metavar="S", help="color intensity; 0 = gray, 1 = as predicted"
     )
     parser.add_argument(
         "--seed", type=_whole(0), metavar="N", help="another seed gives other colors (default: the model's)"
@@ -123,7 +123,7 @@ def _number(minimum: float) -> Callable[[str], float]:
 
 
 def find_inputs(patterns: Iterable[str], recursive: bool, exclude: Path, report: Report) -> list[tuple[Path, Path]]:
-    """Files to colour, each with its path below the output folder; patterns that match nothing are reported.
+    """Files to color, each with its path below the output folder; patterns that match nothing are reported.
 
     Args:
         patterns: files, folders or globs; a name that exists is never taken as a glob.
@@ -212,7 +212,7 @@ def _write(task: Task, photo, prediction) -> None:
 
 
 def colorize_files(pipeline, tasks: list[Task], report: Report, batch_size: int | None = None, **settings) -> None:
-    """Colour every task's file with one pipeline; failures are reported, the rest is done.
+    """Color every task's file with one pipeline; failures are reported, the rest is done.
 
     Args:
         pipeline: a :class:`~colorization.ColorizationPipeline`.

@@ -1,8 +1,8 @@
-"""Colour arithmetic: luma, chroma, Lab, full-resolution merging of predicted chroma with the user's luminance.
+"""Color arithmetic: luma, chroma, Lab, full-resolution merging of predicted chroma with the user's luminance.
 
 Luminance transfer happens in one space throughout: gamma-encoded sRGB split into Rec. 601 luma Y (what Pillow's "L"
 is) and the chroma planes Cb, Cr of the same standard (offset-free, about [-0.5, 0.5]). It is linear, so a pixel's
-luma can be set exactly, and grey in means the same grey luma out. Lab is here for measuring, not for merging.
+luma can be set exactly, and gray in means the same gray luma out. Lab is here for measuring, not for merging.
 
 All image tensors are NCHW. "[0, 1]" ranges are gamma-encoded sRGB unless said otherwise.
 """
@@ -71,7 +71,7 @@ def merge_luma_chroma(y: torch.Tensor, chroma: torch.Tensor) -> torch.Tensor:
 
 
 def transfer_luminance(image: torch.Tensor, luminance_source: torch.Tensor) -> torch.Tensor:
-    """`image` with the luma of `luminance_source`; colour out of gamut is reduced at constant luma and hue.
+    """`image` with the luma of `luminance_source`; color out of gamut is reduced at constant luma and hue.
 
     Args:
         image: RGB `(batch, 3, height, width)` in [0, 1] whose chroma is kept.
@@ -134,7 +134,7 @@ def upsample_chroma(chroma: torch.Tensor, guide: torch.Tensor, luminance: torch.
     """Edge-aware upsampling of chroma by the fast guided filter (He and Sun 2015).
 
     The linear model "chroma = slope * luma + offset" is fitted at the chroma's own resolution; its coefficients are
-    upsampled linearly and applied to the full-resolution luma, so colour follows the photograph's own edges.
+    upsampled linearly and applied to the full-resolution luma, so color follows the photograph's own edges.
 
     Args:
         chroma: `(channels, h, w)` at model resolution.
@@ -163,7 +163,7 @@ def colorize_luma(
         luminance: `(height, width)` uint8 or uint16.
         chroma: predicted Cb, Cr at model resolution, `(2, h, w)`.
         guide: luma at model resolution, `(1, h, w)` in [0, 1].
-        color_scale: factor on the chroma; 0 is grey, 1 as predicted.
+        color_scale: factor on the chroma; 0 is gray, 1 as predicted.
 
     Returns:
         RGB `(height, width, 3)` of the dtype of `luminance`.
@@ -227,7 +227,7 @@ def lab_to_rgb(lab: torch.Tensor) -> torch.Tensor:
 
 
 def colorfulness(image: torch.Tensor, absolute: bool = False) -> torch.Tensor:
-    """Colourfulness M of Hasler and Suesstrunk (2003), equation for natural images, on the 0 to 255 scale.
+    """Colorfulness M of Hasler and Suesstrunk (2003), equation for natural images, on the 0 to 255 scale.
 
     Args:
         image: `(batch, 3, height, width)` gamma-encoded sRGB in [0, 1].
@@ -235,7 +235,7 @@ def colorfulness(image: torch.Tensor, absolute: bool = False) -> torch.Tensor:
             the two variants must not be mixed.
 
     Returns:
-        `(batch,)` tensor; 0 is grey, photographs average about 40.
+        `(batch,)` tensor; 0 is gray, photographs average about 40.
     """
     red, green, blue = (255 * image).unbind(dim=1)
     rg, yb = (red - green).flatten(1), ((red + green) / 2 - blue).flatten(1)

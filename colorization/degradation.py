@@ -1,7 +1,7 @@
-"""The degradation of cold diffusion: colour fades to grey along a straight line between two latents.
+"""The degradation of cold diffusion: color fades to gray along a straight line between two latents.
 
-Severity ``a`` runs from 0 (colour) to 1 (grey). The decolorization kernels of Cold Diffusion (Bansal et al. 2022,
-section 3), M(a) = (1 - a) I + a J with J the projection on grey, compose, so the degraded sample has a closed form
+Severity ``a`` runs from 0 (color) to 1 (gray). The decolorization kernels of Cold Diffusion (Bansal et al. 2022,
+section 3), M(a) = (1 - a) I + a J with J the projection on gray, compose, so the degraded sample has a closed form
 and no loop over steps is needed. Everything here is a pure function of tensors; all arithmetic is float32.
 """
 
@@ -14,7 +14,7 @@ SEVERITY_SCHEDULES = ("linear",)
 
 
 def to_gray(image: torch.Tensor) -> torch.Tensor:
-    """Grey version of an image: three equal channels of Rec. 601 luma.
+    """Gray version of an image: three equal channels of Rec. 601 luma.
 
     Args:
         image: gamma-encoded sRGB of shape `(batch, 3, height, width)`, any affine range (the weights sum to 1, so
@@ -36,7 +36,7 @@ def start_latent(z_gray: torch.Tensor, noise: torch.Tensor | None, noise_scale: 
     """The latent at severity 1: z_1 = z_gray + sigma * eps; z_gray itself when `noise_scale` (sigma) is 0.
 
     Args:
-        z_gray: grey latent `(batch, channels, height, width)`.
+        z_gray: gray latent `(batch, channels, height, width)`.
         noise: standard normal noise of the same shape; may be None only when `noise_scale` is 0.
         noise_scale: sigma >= 0.
     """
@@ -51,8 +51,8 @@ def degrade(z_color: torch.Tensor, z_start: torch.Tensor, severity: torch.Tensor
     """D(z_color, a) = (1 - a) z_color + a z_1, the degradation operator.
 
     Args:
-        z_color: latent (or image) in colour, `(batch, channels, height, width)`.
-        z_start: what severity 1 looks like, same shape: the grey latent, plus noise for a stochastic start.
+        z_color: latent (or image) in color, `(batch, channels, height, width)`.
+        z_start: what severity 1 looks like, same shape: the gray latent, plus noise for a stochastic start.
         severity: number or `(batch,)` tensor in [0, 1].
     """
     a = broadcast_severity(severity, z_color)
@@ -62,7 +62,7 @@ def degrade(z_color: torch.Tensor, z_start: torch.Tensor, severity: torch.Tensor
 def predict_z_color(
     model_output: torch.Tensor, z: torch.Tensor, severity: torch.Tensor | float, prediction_type: str
 ) -> torch.Tensor:
-    """Turn the network's output into z_hat, the estimate of the colour latent, in float32.
+    """Turn the network's output into z_hat, the estimate of the color latent, in float32.
 
     * ``residual``: the output is z_color - z_a, so z_hat = z_a + output (Diffusing Colors, Algorithm 1).
     * ``velocity``: the output is z_color - z_1, so z_hat = z_a + a * output.
@@ -107,5 +107,5 @@ def linear_severities(num_inference_steps: int, start: float = 1.0) -> torch.Ten
     if num_inference_steps < 1:
         raise ValueError(f"`num_inference_steps` must be at least 1, got {num_inference_steps}")
     if not 0 < start <= 1:
-        raise ValueError(f"`severity` must be above 0 and at most 1 (1 = grey), got {start}")
+        raise ValueError(f"`severity` must be above 0 and at most 1 (1 = gray), got {start}")
     return start * torch.arange(num_inference_steps, -1, -1, dtype=torch.float64) / num_inference_steps

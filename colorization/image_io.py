@@ -1,8 +1,8 @@
-"""Reading photographs as full-resolution luminance, and writing coloured ones.
+"""Reading photographs as full-resolution luminance, and writing colored ones.
 
-Real files are 16-bit, CMYK, rotated by a tag, described by a colour profile, or cut short by a broken copy.
+Real files are 16-bit, CMYK, rotated by a tag, described by a color profile, or cut short by a broken copy.
 `read_image` turns them into a `Photo` in sRGB or refuses with one line that names the file; `write_image` keeps what
-belongs to the photograph (transparency, resolution, EXIF) and records how its colours came about.
+belongs to the photograph (transparency, resolution, EXIF) and records how its colors came about.
 
 Files are read and written by libvips, which streams: a picture is never held more than once as decoded pixels. Pillow
 reads the two kinds that libvips has no loader for. Only loaders of plain raster formats are ever called, whatever the
@@ -88,12 +88,12 @@ class ImageError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Photo:
-    """An upright photograph in sRGB, reduced to what colouring needs.
+    """An upright photograph in sRGB, reduced to what coloring needs.
 
     Attributes:
         luma: (H, W) uint8 or uint16, Rec. 601 luma of the gamma-encoded sRGB values.
         alpha: (H, W) with the dtype of `luma`, not premultiplied, or None for an opaque picture.
-        rgb: (H, W, 3) with the dtype of `luma`, only where the colours were asked for.
+        rgb: (H, W, 3) with the dtype of `luma`, only where the colors were asked for.
         format: kind of the file ("jpg", "png", "webp", "tiff", "bmp", "gif", ...), "" for in-memory input.
         exif: raw EXIF beginning with `Exif\\0\\0`, its orientation reset and its thumbnail unlinked.
         dpi: (horizontal, vertical) resolution, None where the file states none or only the meaningless default.
@@ -129,13 +129,13 @@ class _Origin:
 def read_image(path: str | os.PathLike, max_pixels: int = DEFAULT_MAX_PIXELS, keep_color: bool = False) -> Photo:
     """Read a JPEG, PNG, WebP, TIFF, GIF, BMP, PPM, HEIC or AVIF file (of several pages or frames, the first).
 
-    Embedded colour profiles are converted to sRGB, the EXIF orientation is applied. Floating-point TIFF must hold
+    Embedded color profiles are converted to sRGB, the EXIF orientation is applied. Floating-point TIFF must hold
     gamma-encoded values in [0, 1] and is read as 16 bits.
 
     Args:
         path: the file; its suffix does not matter.
         max_pixels: refuse larger pictures, before decoding them.
-        keep_color: also keep the colours, as `Photo.rgb`.
+        keep_color: also keep the colors, as `Photo.rgb`.
 
     Raises:
         ImageError: if the file is missing, not an image, damaged, cut short, too large or of an unsupported kind.
@@ -164,18 +164,18 @@ def as_photo(
             - a path, see `read_image`;
             - a `Photo`, returned as it is;
             - a PIL image of any mode ("I" with values in [0, 65535], "F" in [0, 1]), its EXIF orientation applied;
-            - an array (H, W) or (H, W, C), C = 1, 2 (grey, alpha), 3 or 4 (RGB, alpha);
+            - an array (H, W) or (H, W, C), C = 1, 2 (gray, alpha), 3 or 4 (RGB, alpha);
             - a tensor (H, W) or (C, H, W), C = 1, 3 or 4.
             Arrays and tensors are uint8, uint16, or floating point in [0, 1], which becomes uint16.
         max_pixels: refuse larger pictures.
-        keep_color: also keep the colours, as `Photo.rgb`.
+        keep_color: also keep the colors, as `Photo.rgb`.
 
     Raises:
         ImageError: if the input has another type, shape, dtype or range, or is too large.
     """
     if isinstance(image, Photo):
         if keep_color and image.rgb is None:
-            raise ImageError(f"{image.name}: was read without its colours; read it with keep_color=True")
+            raise ImageError(f"{image.name}: was read without its colors; read it with keep_color=True")
         return image
     if isinstance(image, (str, os.PathLike)):
         return read_image(image, max_pixels, keep_color)
@@ -197,7 +197,7 @@ def write_image(
     settings: Mapping[str, Any] | None = None,
     quality: int = 95,
 ) -> None:
-    """Write a coloured picture as JPEG, PNG or WebP, whichever the suffix of `path` names.
+    """Write a colored picture as JPEG, PNG or WebP, whichever the suffix of `path` names.
 
     The file appears under its name only when it is complete. Its metadata always says "AI-colorized". PNG keeps every
     value; JPEG and WebP are lossy, and WebP stores luminance in 220 levels.
@@ -205,7 +205,7 @@ def write_image(
     Args:
         path: ends in .jpg, .jpeg, .png or .webp.
         pixels: (H, W, 3) sRGB, uint8 or uint16; 16 bits are kept in PNG and rounded to 8 elsewhere.
-        source: the photograph that was coloured; its transparency, EXIF and resolution are kept. JPEG has no
+        source: the photograph that was colored; its transparency, EXIF and resolution are kept. JPEG has no
             transparency: there the picture is laid over white.
         settings: recorded as JSON, see `read_settings`.
         quality: 1 to 100, for JPEG and WebP.
@@ -388,25 +388,25 @@ def _check_output(path: str, pixels: np.ndarray, alpha: np.ndarray | None) -> No
         raise ImageError(f"{path}: pixels of shape {pixels.shape} do not fit the source's alpha {alpha.shape}")
 
 
-# --- colour --------------------------------------------------------------------------------------------------------
+# --- color --------------------------------------------------------------------------------------------------------
 
 
 def _integer_samples(image: pyvips.Image, name: str) -> pyvips.Image:
-    """The image with 8- or 16-bit samples in grey, RGB or CMYK, with or without alpha."""
+    """The image with 8- or 16-bit samples in gray, RGB or CMYK, with or without alpha."""
     if image.interpretation not in _PLAIN_SPACES:
-        image = image.colourspace("srgb")
+        image = image.colorspace("srgb")
     if image.format in ("float", "double"):
         profile = _field(image, "icc-profile-data")
         image = _wrap(_floats_to_uint16(_vips_pixels(image), name), profile)
     if image.format not in ("uchar", "ushort"):
         raise ImageError(f"{name}: has {image.format} samples; 8 or 16 bits, or floats in [0, 1], can be read")
     if image.bands > (5 if image.interpretation == "cmyk" else 4):
-        raise ImageError(f"{name}: has {image.bands} channels; grey, RGB and CMYK can be read")
+        raise ImageError(f"{name}: has {image.bands} channels; gray, RGB and CMYK can be read")
     return image
 
 
 def _to_srgb(image: pyvips.Image) -> pyvips.Image:
-    """Convert 8- or 16-bit grey, RGB or CMYK by its embedded profile: 1 or 3 bands in sRGB, plus alpha.
+    """Convert 8- or 16-bit gray, RGB or CMYK by its embedded profile: 1 or 3 bands in sRGB, plus alpha.
 
     A profile that is broken or made for another kind of pixels is ignored, as browsers do.
     """
@@ -422,7 +422,7 @@ def _to_srgb(image: pyvips.Image) -> pyvips.Image:
 
 def _icc_transform(image: pyvips.Image, target: str, **options: str) -> pyvips.Image:
     depth = 16 if image.format == "ushort" else 8
-    # Black point compensation is what photo software does; without it CMYK black comes out as dark grey.
+    # Black point compensation is what photo software does; without it CMYK black comes out as dark gray.
     return image.icc_transform(
         target, embedded=True, depth=depth, intent="relative", black_point_compensation=True, **options
     )
@@ -438,7 +438,7 @@ def _is_identity(profile: bytes, target: str) -> bool:
 
 
 def _photo(pixels: np.ndarray, origin: _Origin, keep_color: bool) -> Photo:
-    """Make a photo of pixels (H, W, C), uint8 or uint16, in grey (C = 1), grey and alpha, RGB, or RGB and alpha."""
+    """Make a photo of pixels (H, W, C), uint8 or uint16, in gray (C = 1), gray and alpha, RGB, or RGB and alpha."""
     channels = pixels.shape[2]
     colored = channels >= 3
     rgb = None
@@ -528,7 +528,7 @@ def _pillow_orientation(image: Image.Image) -> int:
 
 
 def _pillow_pixels(image: Image.Image, name: str) -> np.ndarray:
-    """A copy of a PIL image's pixels (H, W, C), uint8 or uint16: grey or RGB, with or without alpha, or CMYK."""
+    """A copy of a PIL image's pixels (H, W, C), uint8 or uint16: gray or RGB, with or without alpha, or CMYK."""
     if image.mode.startswith("I;16"):
         return np.asarray(image).astype(np.uint16)[..., None]
     if image.mode == "I":
@@ -600,8 +600,8 @@ def _wrap(pixels: np.ndarray, profile: bytes | None = None, cmyk: bool = False) 
     """A libvips image over the memory of pixels (H, W, C), uint8 or uint16, copied only if not contiguous."""
     height, width, bands = pixels.shape
     format = _VIPS_FORMATS[pixels.dtype.name]
-    grey, rgb = ("b-w", "srgb") if format == "uchar" else ("grey16", "rgb16")
-    space = "cmyk" if cmyk else grey if bands < 3 else rgb
+    gray, rgb = ("b-w", "srgb") if format == "uchar" else ("grey16", "rgb16")
+    space = "cmyk" if cmyk else gray if bands < 3 else rgb
     native = np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("="))
     image = pyvips.Image.new_from_memory(native.data, width, height, bands, format).copy(interpretation=space)
     if profile:
@@ -691,8 +691,8 @@ def _settings_json(path: str, settings: Mapping[str, Any] | None) -> str:
 
 
 def _xmp_packet(settings: str) -> str:
-    """XMP that marks the picture as coloured by a model and holds the settings, unless they are ""."""
-    description = f"{_LABEL} by {_CREATOR}: the colours are predicted, the luminance is the original's."
+    """XMP that marks the picture as colored by a model and holds the settings, unless they are ""."""
+    description = f"{_LABEL} by {_CREATOR}: the colors are predicted, the luminance is the original's."
     element = f"<cold:settings>{escape(settings)}</cold:settings>" if settings else ""
     return f"""<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/">
@@ -737,7 +737,7 @@ def _valid_orientation(value: Any) -> int:
 
 
 def _clean_exif(exif: bytes | None) -> bytes | None:
-    """EXIF for an upright, coloured picture: orientation 1 and no thumbnail. None if there is none or it is broken.
+    """EXIF for an upright, colored picture: orientation 1 and no thumbnail. None if there is none or it is broken.
 
     The bytes are patched in place, because re-encoding moves and so breaks the maker notes.
     """
@@ -748,7 +748,7 @@ def _clean_exif(exif: bytes | None) -> bytes | None:
         directory = _first_directory(bytes(blob))
         if _ORIENTATION_TAG in directory.entries:
             struct.pack_into(f"{directory.order}H", blob, directory.entries[_ORIENTATION_TAG] + 8, 1)
-        # The second directory describes the thumbnail, which shows the picture before colouring.
+        # The second directory describes the thumbnail, which shows the picture before coloring.
         struct.pack_into(f"{directory.order}I", blob, directory.next_pointer, 0)
     except struct.error:
         return None

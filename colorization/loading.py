@@ -80,7 +80,7 @@ def load_pipeline(
     if scheduler is not None and scheduler.config.noise_scale > 0 and not widened:
         raise ModelLoadError(
             f"adapter {str(adapter)!r} has noise_scale {scheduler.config.noise_scale} and needs {CONV_IN_FILE} beside "
-            f"{LORA_FILE} (its UNet also sees the grey latent), but the file is missing"
+            f"{LORA_FILE} (its UNet also sees the gray latent), but the file is missing"
         )
 
     pipeline = _load_base(model, revision, scheduler, dtype, widened)

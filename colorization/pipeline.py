@@ -1,4 +1,4 @@
-"""The colorization pipeline: grey photographs in, coloured photographs of the same size out."""
+"""The colorization pipeline: gray photographs in, colored photographs of the same size out."""
 
 import math
 import warnings
@@ -56,9 +56,9 @@ class ColorizationPipelineOutput(BaseOutput):
 
 @dataclass(frozen=True)
 class ChromaPrediction:
-    """What the model says about one photograph, at model resolution and before the chroma-space colour scale.
+    """What the model says about one photograph, at model resolution and before the chroma-space color scale.
 
-    Rendering is cheap and needs no model, so the colour scale can be changed after sampling.
+    Rendering is cheap and needs no model, so the color scale can be changed after sampling.
 
     Args:
         chroma: Cb, Cr `(2, h, w)`, float32, CPU.
@@ -102,7 +102,7 @@ class _Job:
 
     index: int
     gray: torch.Tensor  # (3, h, w) in [-1, 1]
-    color: torch.Tensor | None  # the same in colour, when severity < 1
+    color: torch.Tensor | None  # the same in color, when severity < 1
     noise: torch.Tensor | None  # (channels, h, w) standard normal, when noise_scale > 0
     prompt: str
     negative_prompt: str
@@ -138,22 +138,22 @@ def _resize_to_tensor(pixels: np.ndarray, size: tuple[int, int]) -> torch.Tensor
 
 class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
     r"""
-    Text-guided colorization by cold diffusion: the latent walks from grey to colour, the luminance stays the input's.
+    Text-guided colorization by cold diffusion: the latent walks from gray to color, the luminance stays the input's.
 
-    UNets with 4 input channels see the current latent; those with 8 see it together with the grey latent.
+    UNets with 4 input channels see the current latent; those with 8 see it together with the gray latent.
 
     Args:
-        vae ([`AutoencoderKL`] or [`AutoencoderTiny`]): encodes grey pictures, decodes coloured latents.
+        vae ([`AutoencoderKL`] or [`AutoencoderTiny`]): encodes gray pictures, decodes colored latents.
         text_encoder ([`~transformers.CLIPTextModel`]): its last hidden state conditions the UNet.
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]): tokenizer of the text encoder.
-        unet ([`UNet2DConditionModel`]): predicts colour from the latent, the severity and the prompt.
+        unet ([`UNet2DConditionModel`]): predicts color from the latent, the severity and the prompt.
         scheduler ([`ColdDiffusionScheduler`]): degradation, parameterisation and samplers.
         default_num_inference_steps, default_guidance_scale, default_color_scale, default_negative_prompt,
         default_sampler, default_seed, default_batch_size:
             used where the call says None. They belong to the checkpoint and are saved with it; the values here are
             those of the Stable Diffusion 2.1 recipe.
         resolution (`int`): square root of the pixel area that the model works at.
-        color_scale_space (`str`): where the colour scale acts, `"latent"` (Diffusing Colors) or `"chroma"` (decoded).
+        color_scale_space (`str`): where the color scale acts, `"latent"` (Diffusing Colors) or `"chroma"` (decoded).
         final (`str`): what is decoded, the last `"prediction"` (Diffusing Colors) or the last `"state"`.
     """
 
@@ -214,7 +214,7 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         if noise_scale > 0 and in_channels == latent_channels:
             raise ValueError(
                 f"`noise_scale` {noise_scale} needs a UNet with {2 * latent_channels} input channels that also sees "
-                f"the grey latent, got {in_channels}; only noise_scale 0 works with {latent_channels}"
+                f"the gray latent, got {in_channels}; only noise_scale 0 works with {latent_channels}"
             )
         if self.config.color_scale_space not in COLOR_SCALE_SPACES:
             raise ValueError(
@@ -256,7 +256,7 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         if settings.sampler not in SAMPLERS:
             raise ValueError(f"`sampler` must be one of {SAMPLERS}, got {settings.sampler!r}")
         if not isinstance(severity, int | float) or not 0 < severity <= 1:
-            raise ValueError(f"`severity` must be above 0 and at most 1 (1 = grey), got {severity!r}")
+            raise ValueError(f"`severity` must be above 0 and at most 1 (1 = gray), got {severity!r}")
         return settings
 
     # Steps
@@ -321,10 +321,10 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
     def _sample(
         self, jobs: Sequence[_Job], settings: _Settings, progress_bar, callback: Callable | None
     ) -> torch.Tensor:
-        """Colour latents `(len(jobs), channels, h, w)` of jobs that share one shape; Diffusing Colors, Algorithm 2."""
+        """Color latents `(len(jobs), channels, h, w)` of jobs that share one shape; Diffusing Colors, Algorithm 2."""
         device, noise_scale = self._execution_device, self.scheduler.config.noise_scale
 
-        # 1. Grey latent, and where the walk starts
+        # 1. Gray latent, and where the walk starts
         z_gray = self.encode_image(torch.stack([job.gray for job in jobs]))  # [B, C, h, w]
         noise = torch.stack([job.noise for job in jobs]).to(device) if noise_scale > 0 else None
         z_start = start_latent(z_gray, noise, noise_scale)
@@ -360,7 +360,7 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
                 z, z_hat = changed.get("latents", z), changed.get("pred_original_sample", z_hat)
             progress_bar.update()
 
-        # 4. Colour scale of the paper, in latent space
+        # 4. Color scale of the paper, in latent space
         z = z_hat if self.config.final == "prediction" else z
         if self.config.color_scale_space == "latent":
             z = torch.lerp(z_gray, z, settings.color_scale)  # exact at a scale of 1
@@ -456,7 +456,7 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         callback_on_step_end: Callable | None = None,
     ) -> ColorizationPipelineOutput | tuple[list]:
         r"""
-        Colour one photograph or a list of them. Only their luminance is used (but see `severity`).
+        Color one photograph or a list of them. Only their luminance is used (but see `severity`).
 
         Args:
             image (PIL image, path, `np.ndarray`, `torch.Tensor` or a list of these):
@@ -464,7 +464,7 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
                 `(height, width)` or `(channels, height, width)`; integers use their type's range, floats [0, 1].
                 A fourth, leading dimension is a batch.
             prompt (`str` or one per image, defaults to `""`):
-                What is in the picture and its colours, e.g. `"red bus"`. Empty: the model decides.
+                What is in the picture and its colors, e.g. `"red bus"`. Empty: the model decides.
             negative_prompt (`str` or one per image, *optional*):
                 What to steer away from; acts only at a guidance scale other than 1.
             num_inference_steps (`int`, *optional*):
@@ -472,7 +472,7 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             guidance_scale (`float`, *optional*):
                 s of classifier-free guidance from the negative prediction; 1 is off and costs one UNet pass.
             color_scale (`float`, *optional*):
-                s', final colour intensity: 0 is grey, 1 as predicted. It acts in the space that the model's config
+                s', final color intensity: 0 is gray, 1 as predicted. It acts in the space that the model's config
                 names (`color_scale_space`).
             seed (`int` or one per image, *optional*):
                 The same image, seed and settings give the same result alone or in a batch. Variant k uses seed + k.
@@ -485,8 +485,8 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             sampler (`str`, *optional*):
                 `"cold"`, `"naive"` or `"euler"`; None is the model's: Euler where its `noise_scale` is above 0.
             severity (`float`, defaults to 1.0):
-                1 colours from scratch. Below 1 the input is taken as a faded colour photograph at that severity and
-                its remaining colour is kept.
+                1 colors from scratch. Below 1 the input is taken as a faded color photograph at that severity and
+                its remaining color is kept.
             output_type (`str`, defaults to `"pil"`):
                 `"pil"`, `"np"`, `"pt"`, `"latent"` or `"chroma"`, see [`ColorizationPipelineOutput`].
             return_dict (`bool`, defaults to `True`):

@@ -1,6 +1,6 @@
 """Samplers of cold diffusion as pure functions: one step each, and the loop.
 
-Notation: z is the latent at severity a, z_hat the predicted colour latent, z_start (z_1) the latent at severity 1.
+Notation: z is the latent at severity a, z_hat the predicted color latent, z_start (z_1) the latent at severity 1.
 For a perfect predictor the three samplers agree; for a real one they do not:
 
 * ``cold`` (Cold Diffusion, Algorithm 2): its updates telescope, the final state is the mean of all predictions.

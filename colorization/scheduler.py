@@ -26,7 +26,7 @@ class ColdDiffusionSchedulerOutput(BaseOutput):
         prev_sample (`torch.Tensor` of shape `(batch_size, num_channels, height, width)`):
             Latent at the next, smaller severity, float32.
         pred_original_sample (`torch.Tensor` of shape `(batch_size, num_channels, height, width)`):
-            z_hat, the predicted colour latent, float32.
+            z_hat, the predicted color latent, float32.
     """
 
     prev_sample: torch.Tensor
@@ -38,7 +38,7 @@ class ColdDiffusionScheduler(SchedulerMixin, ConfigMixin):
 
     Args:
         num_train_timesteps (`int`, defaults to 1000):
-            N: the UNet's timestep is severity * (N - 1), so grey is the noisiest step of the pretrained UNet.
+            N: the UNet's timestep is severity * (N - 1), so gray is the noisiest step of the pretrained UNet.
         prediction_type (`str`, defaults to `"velocity"`):
             What the UNet predicts: `"velocity"` (z_color - z_start), `"residual"` (z_color - z), `"sample"` (z_color).
         noise_scale (`float`, defaults to 0.0):
@@ -75,7 +75,7 @@ class ColdDiffusionScheduler(SchedulerMixin, ConfigMixin):
         Args:
             num_inference_steps: T >= 1.
             device: where `timesteps` shall live.
-            severity: where to start, in (0, 1]; below 1 for faded colour photographs.
+            severity: where to start, in (0, 1]; below 1 for faded color photographs.
         """
         self.num_inference_steps = num_inference_steps
         self.severities = linear_severities(num_inference_steps, severity)
@@ -123,13 +123,13 @@ class ColdDiffusionScheduler(SchedulerMixin, ConfigMixin):
         sampler: str | None = None,
         return_dict: bool = True,
     ) -> ColdDiffusionSchedulerOutput | tuple[torch.Tensor, torch.Tensor]:
-        """Predict the colour latent and move to the next severity.
+        """Predict the color latent and move to the next severity.
 
         Args:
             model_output: the UNet's output (after guidance), `(batch, channels, height, width)`.
             timestep: one of `self.timesteps`.
             sample: the current latent z.
-            z_gray: the grey latent.
+            z_gray: the gray latent.
             z_start: the latent at severity 1; required when `noise_scale` > 0, default `z_gray`.
             sampler: "cold", "naive" or "euler"; None is "euler" when `noise_scale` > 0, else "cold".
             return_dict: False returns a tuple.

@@ -41,7 +41,7 @@ TARGETS = {
 
 
 def make_photo(folder: Path, width: int, height: int, index: int = 0) -> Path:
-    """A grey JPEG of exactly this size, from the example with this number (counted round)."""
+    """A gray JPEG of exactly this size, from the example with this number (counted round)."""
     sources = sorted(EXAMPLES.glob("*.jpg"))
     path = folder / f"{index:03d}_{width}x{height}.jpg"
     with Image.open(sources[index % len(sources)]) as source:

@@ -1,4 +1,4 @@
-"""Draw grey input, coloured result and original side by side, for the documentation.
+"""Draw gray input, colored result and original side by side, for the documentation.
 
 python -m colorization examples --output out
 python -m eval.contact_sheet --originals examples --colored out --output docs/contact-sheet.jpg
@@ -17,10 +17,10 @@ LINE = 20  # pixels of a line of text
 
 
 def draw_sheet(pairs: list[tuple[Path, Path]], width: int, groups: int = 1) -> Image.Image:
-    """The sheet: one (original, coloured) pair a row, `groups` rows side by side, its prompt and seed underneath.
+    """The sheet: one (original, colored) pair a row, `groups` rows side by side, its prompt and seed underneath.
 
     Args:
-        pairs: files of the originals and of the coloured pictures, which must hold their settings.
+        pairs: files of the originals and of the colored pictures, which must hold their settings.
         width: of each picture, in pixels.
         groups: how many triples stand side by side.
     """
@@ -58,7 +58,7 @@ def _draw_row(original: Path, colored: Path, width: int) -> Image.Image:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--originals", type=Path, required=True, help="folder of the colour originals")
+    parser.add_argument("--originals", type=Path, required=True, help="folder of the color originals")
     parser.add_argument("--colored", type=Path, required=True, help="folder of the results, with the same names")
     parser.add_argument("--output", type=Path, required=True, help="the picture to write")
     parser.add_argument("--width", type=int, default=256, help="of each picture, in pixels (default: 256)")

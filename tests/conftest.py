@@ -121,7 +121,7 @@ def example_files() -> list[Path]:
 
 
 def random_photo(width: int = 48, height: int = 32, seed: int = 0) -> Image.Image:
-    """A smooth grey picture with some structure."""
+    """A smooth gray picture with some structure."""
     rng = np.random.default_rng(seed)
     coarse = Image.fromarray(rng.integers(0, 256, (6, 6), dtype=np.uint8))
     return coarse.resize((width, height), Image.Resampling.BICUBIC)

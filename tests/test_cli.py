@@ -1,4 +1,4 @@
-"""The command line: what it colours, where results go, what it says and its exit status."""
+"""The command line: what it colors, where results go, what it says and its exit status."""
 
 import os
 import shutil
@@ -57,7 +57,7 @@ def test_folder(folder, tmp_path, capsys):
     assert results(output) == {"one.png", "two.jpg"}  # formats are kept
     with Image.open(output / "one.png") as image:
         assert image.size == (64, 48) and image.mode == "RGB"
-        assert np.ptp(np.array(image).astype(int), axis=2).max() > 0  # in colour
+        assert np.ptp(np.array(image).astype(int), axis=2).max() > 0  # in color
     assert "2 colored, 0 skipped (already there), 0 failed" in capsys.readouterr().out
 
 

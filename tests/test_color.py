@@ -60,7 +60,7 @@ def test_black_and_white_stay_black_and_white(level):
     torch.testing.assert_close(merged, torch.full((1, 3, 2, 2), level))
 
 
-def test_transfer_luminance_takes_luma_from_one_and_colour_from_the_other():
+def test_transfer_luminance_takes_luma_from_one_and_color_from_the_other():
     image, source = random_rgb(seed=1), random_rgb(seed=2)
     result = transfer_luminance(image, source)
     torch.testing.assert_close(luma(result), luma(source), atol=1e-5, rtol=0)
@@ -71,7 +71,7 @@ def test_transfer_luminance_takes_luma_from_one_and_colour_from_the_other():
 
 
 def test_gray_input_to_eight_bits_keeps_its_luma_within_one_level():
-    """Every grey level against strong chroma: after rounding to 8 bits, Pillow's "L" is at most one level off."""
+    """Every gray level against strong chroma: after rounding to 8 bits, Pillow's "L" is at most one level off."""
     luminance = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 64, axis=1)
     chroma = 0.5 * torch.randn(2, 8, 8, generator=torch.Generator().manual_seed(0))
     result = colorize_luma(luminance, chroma, guide=torch.rand(1, 8, 8))
@@ -134,7 +134,7 @@ def test_constant_chroma_stays_constant_whatever_the_guide():
         ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0)),
     ],
 )
-def test_lab_of_known_colours(rgb, lab):
+def test_lab_of_known_colors(rgb, lab):
     result = rgb_to_lab(torch.tensor(rgb).view(1, 3, 1, 1)).flatten()
     torch.testing.assert_close(result, torch.tensor(lab), atol=0.02, rtol=0)
 

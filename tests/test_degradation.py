@@ -19,10 +19,10 @@ def test_gray_is_rec601_luma_in_three_equal_channels():
     assert gray.shape == image.shape
     for channel in gray.unbind(1):
         torch.testing.assert_close(channel, expected)
-    torch.testing.assert_close(to_gray(gray), gray)  # a projection: grey stays grey
+    torch.testing.assert_close(to_gray(gray), gray)  # a projection: gray stays gray
 
 
-def test_degrade_walks_from_colour_to_start():
+def test_degrade_walks_from_color_to_start():
     z_color, z_start = torch.randn(2, 2, 4, 6, 6).unbind(0)
     assert torch.equal(degrade(z_color, z_start, 0), z_color)
     assert torch.equal(degrade(z_color, z_start, 1), z_start)

@@ -1,4 +1,4 @@
-"""The shipped model colours real photographs: enough colour, of more than one hue, and the prompt steers it."""
+"""The shipped model colors real photographs: enough color, of more than one hue, and the prompt steers it."""
 
 import math
 
@@ -9,11 +9,11 @@ from PIL import Image
 
 from colorization.color import colorfulness, rgb_to_lab
 
-COLOUR_WORDS = {"red": (1.0, 0.4), "green": (-0.6, 0.8), "blue": (0.1, -1.0)}  # direction in the a*b* plane
+COLOR_WORDS = {"red": (1.0, 0.4), "green": (-0.6, 0.8), "blue": (0.1, -1.0)}  # direction in the a*b* plane
 
 
 def as_tensor(image: Image.Image) -> torch.Tensor:
-    """`(1, 3, height, width)` in [0, 1], at most 192 pixels a side: colour is a matter of areas."""
+    """`(1, 3, height, width)` in [0, 1], at most 192 pixels a side: color is a matter of areas."""
     image = image.convert("RGB")
     image.thumbnail((192, 192))
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
@@ -44,16 +44,16 @@ def originals(example_files) -> list[Image.Image]:
 
 
 @pytest.fixture(scope="module")
-def coloured(embedded, originals) -> list[Image.Image]:
+def colored(embedded, originals) -> list[Image.Image]:
     return embedded([original.convert("L") for original in originals]).images
 
 
-def test_colorfulness_is_above_a_third_of_the_originals(coloured, originals):
-    assert mean_colorfulness(coloured) > mean_colorfulness(originals) / 3
+def test_colorfulness_is_above_a_third_of_the_originals(colored, originals):
+    assert mean_colorfulness(colored) > mean_colorfulness(originals) / 3
 
 
-def test_hues_are_at_least_half_as_diverse_as_the_originals(coloured, originals):
-    assert hue_entropy(coloured) >= hue_entropy(originals) / 2
+def test_hues_are_at_least_half_as_diverse_as_the_originals(colored, originals):
+    assert hue_entropy(colored) >= hue_entropy(originals) / 2
 
 
 def test_sepia_would_fail_the_hue_test(originals):
@@ -64,35 +64,35 @@ def test_sepia_would_fail_the_hue_test(originals):
     assert hue_entropy(sepia) < hue_entropy(originals) / 2
 
 
-def test_luminance_is_the_inputs(coloured, originals):
-    for image, original in zip(coloured, originals, strict=True):
+def test_luminance_is_the_inputs(colored, originals):
+    for image, original in zip(colored, originals, strict=True):
         difference = np.array(image.convert("L")).astype(int) - np.array(original.convert("L"))
         assert np.abs(difference).max() <= 1
 
 
-def colour_words_steer(pipeline, originals) -> bool:
-    """Whether "red", "green" and "blue" each move the mean colour their way, by at least 3 units of a*b*."""
+def color_words_steer(pipeline, originals) -> bool:
+    """Whether "red", "green" and "blue" each move the mean color their way, by at least 3 units of a*b*."""
     photos = [original.convert("L") for original in originals[:4]]
     neutral = mean_ab(pipeline(photos).images)
-    for word, direction in COLOUR_WORDS.items():
+    for word, direction in COLOR_WORDS.items():
         moved = mean_ab(pipeline(photos, prompt=word).images) - neutral
         if moved @ (np.array(direction) / np.linalg.norm(direction)) < 3:
             return False
     return True
 
 
-def test_colour_words_steer_the_result(embedded, originals):
-    assert colour_words_steer(embedded, originals)
+def test_color_words_steer_the_result(embedded, originals):
+    assert color_words_steer(embedded, originals)
 
 
-def test_colour_words_do_nothing_without_the_text(embedded, originals):
+def test_color_words_do_nothing_without_the_text(embedded, originals):
     """The test above must fail when the prompt embeddings are zeroed."""
     handle = embedded.text_encoder.register_forward_hook(
         lambda module, inputs, output: type(output)(last_hidden_state=torch.zeros_like(output.last_hidden_state))
     )
     embedded._prompt_cache.clear()
     try:
-        assert not colour_words_steer(embedded, originals)
+        assert not color_words_steer(embedded, originals)
     finally:
         handle.remove()
         embedded._prompt_cache.clear()

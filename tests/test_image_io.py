@@ -58,10 +58,10 @@ def swap_red_and_blue(profile: bytes) -> bytes:
 
 
 def gray_profile(gamma: float) -> bytes:
-    """A minimal version 2 profile for grey with a power curve."""
+    """A minimal version 2 profile for gray with a power curve."""
     curve = struct.pack(">4sIIHH", b"curv", 0, 1, round(gamma * 256), 0)
     white = struct.pack(">4sI3i", b"XYZ ", 0, 63190, 65536, 54061)
-    name = b"desc" + struct.pack(">II", 0, 5) + b"grey\0" + bytes(79)
+    name = b"desc" + struct.pack(">II", 0, 5) + b"gray\0" + bytes(79)
     tags = {b"wtpt": white, b"kTRC": curve, b"desc": name, b"cprt": b"text\0\0\0\0none\0\0\0\0"}
     table, data, start = b"", b"", 128 + 4 + 12 * len(tags)
     for signature, content in tags.items():
@@ -155,8 +155,8 @@ def test_transparent_palette(tmp_path, suffix):
 def test_only_the_first_page_or_frame_is_read(tmp_path):
     other = Image.new("RGB", PICTURE.size, "red")
     PICTURE.save(tmp_path / "pages.tiff", save_all=True, append_images=[other])
-    grey = Image.fromarray(LUMA)
-    grey.save(tmp_path / "frames.gif", save_all=True, append_images=[other.convert("L")])
+    gray = Image.fromarray(LUMA)
+    gray.save(tmp_path / "frames.gif", save_all=True, append_images=[other.convert("L")])
     assert difference(read_image(tmp_path / "pages.tiff").luma, LUMA) == 0
     assert difference(read_image(tmp_path / "frames.gif").luma, LUMA) == 0
 
@@ -238,7 +238,7 @@ def test_alpha_and_resolution_are_turned_too(tmp_path):
         (lambda path: vips(COLORS_16[..., 0] / np.float32(65535), "b-w").tiffsave(path), COLORS_16[..., 0]),
         (lambda path: vips(COLORS_16 / np.float32(65535), "scrgb").tiffsave(path), luma_of(COLORS_16)),
     ],
-    ids=["png-rgb", "tiff-rgb-lzw", "tiff-rgb-tiles", "png-grey", "tiff-grey", "tiff-grey-float", "tiff-rgb-float"],
+    ids=["png-rgb", "tiff-rgb-lzw", "tiff-rgb-tiles", "png-gray", "tiff-gray", "tiff-gray-float", "tiff-rgb-float"],
 )
 def test_sixteen_bits_are_kept(tmp_path, save, expected):
     path = str(tmp_path / "deep")
@@ -274,7 +274,7 @@ def test_integer_tiff_of_32_bits_is_refused(tmp_path):
         read_image(path)
 
 
-# --- colour --------------------------------------------------------------------------------------------------------
+# --- color --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tiff"])
@@ -304,7 +304,7 @@ def test_profile_is_applied_in_16_bits(tmp_path, suffix):
 def test_grey_profile_is_applied(tmp_path, bits, tolerance):
     top = 2**bits - 1
     ramp = np.arange(top + 1, dtype=f"uint{bits}").reshape(-1, 16)
-    path = str(tmp_path / "grey.png")
+    path = str(tmp_path / "gray.png")
     with_profile(vips(ramp, "b-w" if bits == 8 else "grey16"), gray_profile(2.2)).pngsave(path)
     result = read_image(path)
     expected = np.rint(power_to_srgb(ramp / top, 563 / 256) * top)
@@ -327,7 +327,7 @@ def test_srgb_profile_changes_nothing(tmp_path):
         ("L", swap_red_and_blue(SRGB_PROFILE)),
         ("L", gray_profile(1.0)[:160]),
     ],
-    ids=["junk", "cut-short", "grey-for-rgb", "rgb-for-grey", "grey-cut-short"],
+    ids=["junk", "cut-short", "gray-for-rgb", "rgb-for-gray", "gray-cut-short"],
 )
 def test_unusable_profile_is_ignored(tmp_path, capfd, mode, profile):
     path = tmp_path / "broken.tiff"
@@ -463,10 +463,10 @@ def test_paths_and_photos(tmp_path):
     PICTURE.save(tmp_path / "a.png")
     for path in (tmp_path / "a.png", str(tmp_path / "a.png")):
         assert difference(as_photo(path).luma, LUMA) == 0
-    grey = as_photo(LUMA)
-    assert as_photo(grey) is grey
+    gray = as_photo(LUMA)
+    assert as_photo(gray) is gray
     with pytest.raises(ImageError, match="keep_color"):
-        as_photo(grey, keep_color=True)
+        as_photo(gray, keep_color=True)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr", "HSV"])

@@ -102,7 +102,7 @@ class TestStableDiffusion:
 
 
 class TestWideAdapter:
-    """Adapters whose UNet also sees the grey latent."""
+    """Adapters whose UNet also sees the gray latent."""
 
     @pytest.fixture(scope="class")
     def wide(self, stock_sd_folder) -> ColorizationPipeline:

@@ -66,10 +66,10 @@ class TestOutputs:
         back = deterministic(photo).images[0].convert("L")
         assert np.abs(as_array(back) - as_array(photo)).max() <= 1
 
-    def test_colour_input_is_treated_by_its_luminance(self, deterministic):
-        colour = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8))
-        from_colour, from_gray = deterministic([colour, colour.convert("L")]).images
-        assert_same_picture(from_colour, from_gray)
+    def test_color_input_is_treated_by_its_luminance(self, deterministic):
+        color = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8))
+        from_color, from_gray = deterministic([color, color.convert("L")]).images
+        assert_same_picture(from_color, from_gray)
 
     def test_settings_tell_how_it_was_made(self, stochastic):
         settings = stochastic(random_photo(), prompt="red bus", seed=5, num_images_per_prompt=2).settings
@@ -262,7 +262,7 @@ class TestModel:
 
 
 class TestSeverity:
-    def test_faded_colour_is_kept(self, embedded):
+    def test_faded_color_is_kept(self, embedded):
         """A faded photograph at low severity comes back near its own hues; from scratch it need not."""
         red = np.full((64, 64, 3), (170, 110, 110), np.uint8)
         kept = np.array(embedded(Image.fromarray(red), severity=0.2).images[0]).reshape(-1, 3).mean(0)

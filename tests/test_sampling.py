@@ -1,4 +1,4 @@
-"""Samplers: the oracle recovers the colour latent exactly, the literal algorithms agree, Euler transports."""
+"""Samplers: the oracle recovers the color latent exactly, the literal algorithms agree, Euler transports."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def latents(count: int, seed: int = 0) -> tuple[torch.Tensor, ...]:
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)
 @pytest.mark.parametrize("noise_scale", [0.0, 0.6])
-def test_oracle_recovers_the_colour_latent(steps, sampler, prediction_type, noise_scale):
+def test_oracle_recovers_the_color_latent(steps, sampler, prediction_type, noise_scale):
     """The oracle works out severity and state from the timestep alone, so a wrong timestep cannot go unnoticed."""
     z_color, z_gray, noise = latents(3)
     scheduler = ColdDiffusionScheduler(prediction_type=prediction_type, noise_scale=noise_scale)
@@ -69,7 +69,7 @@ def test_cold_telescopes_to_the_mean_of_the_predictions():
 
 @pytest.mark.parametrize(("sampler", "low", "high"), [("euler", 0.95, 1.05), ("cold", 0.45, 0.7), ("naive", 2.0, 5.0)])
 def test_transport_of_a_gaussian(sampler, low, high):
-    """1-D toy: grey 0, colours N(0, 1), sigma 0.6; the exact predictor is E[z_color | z_a]."""
+    """1-D toy: gray 0, colors N(0, 1), sigma 0.6; the exact predictor is E[z_color | z_a]."""
     sigma, count = 0.6, 40_000
     z_start = sigma * torch.randn(count, 1, 1, 1, generator=torch.Generator().manual_seed(0))
 
