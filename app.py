@@ -17,15 +17,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import gradio as gr
 import numpy as np
 from PIL import Image
 
-from colorization import ColorizationPipeline, load_pipeline
+from colorization.cli import share_cores
+from colorization.errors import ColorizationWarning, ModelLoadError
 from colorization.image_io import ImageError, read_image, write_image
-from colorization.loading import ModelLoadError
-from colorization.pipeline import ColorizationWarning
+
+if TYPE_CHECKING:
+    from colorization import ColorizationPipeline
 
 EXAMPLES = Path(__file__).parent / "examples"
 PREVIEW_SIDE = 2048  # pixels on the long side of what the page shows; the download has all of them
@@ -37,7 +40,7 @@ Color a black-and-white photograph. Say what is in it and in which colors, or le
 NOTE = "The colors are a model's guess, not a record. The download says “AI-colorized” in its metadata."
 
 
-def build_demo(pipeline: ColorizationPipeline) -> gr.Blocks:
+def build_demo(pipeline: "ColorizationPipeline") -> gr.Blocks:
     """The page for a loaded pipeline; `launch` serves it."""
     config, cleanup = pipeline.config, (CACHE_SECONDS, CACHE_SECONDS)
     with gr.Blocks(title="Cold Colorizer", analytics_enabled=False, delete_cache=cleanup) as demo:
@@ -108,7 +111,7 @@ def _show_input(path: str | None) -> tuple[tuple[Image.Image, Image.Image] | Non
     return pictures, gr.DownloadButton(value=None, interactive=False)
 
 
-def _colorize_with(pipeline: ColorizationPipeline, cache: str) -> Callable:
+def _colorize_with(pipeline: "ColorizationPipeline", cache: str) -> Callable:
     """The handler for a pipeline; its signature and docstring are the endpoint's documentation.
 
     Args:
@@ -208,6 +211,9 @@ def _text(message: object, path: str) -> str:
 
 def main() -> int:
     """Load the model once and serve the page; returns the exit status."""
+    share_cores()
+    from colorization import load_pipeline
+
     try:
         # Empty counts as unset.
         model, adapter = (os.environ.get(f"COLORIZER_{name}") or None for name in ("MODEL", "ADAPTER"))

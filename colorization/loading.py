@@ -21,7 +21,8 @@ from peft.utils import get_peft_model_state_dict
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from .pipeline import ColorizationPipeline, ColorizationWarning
+from .errors import ColorizationWarning, ModelLoadError
+from .pipeline import ColorizationPipeline
 from .scheduler import ColdDiffusionScheduler
 
 EMBEDDED_MODEL = "embedded"
@@ -42,10 +43,6 @@ LORA_FILE = "pytorch_lora_weights.safetensors"
 CONV_IN_FILE = "conv_in.safetensors"
 DEFAULTS_FILE = "pipeline_config.json"
 SCHEDULER_FILE = "scheduler/scheduler_config.json"
-
-
-class ModelLoadError(ValueError):
-    """A model or an adapter that cannot be loaded; the message is one line and names it."""
 
 
 def load_pipeline(

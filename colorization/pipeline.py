@@ -19,6 +19,7 @@ from transformers import CLIPTextModel, PreTrainedTokenizerBase
 from . import __version__
 from .color import colorize_luma, rgb_to_chroma
 from .degradation import start_latent
+from .errors import ColorizationWarning
 from .image_io import Photo, as_photo
 from .sampling import SAMPLERS, default_sampler
 from .scheduler import ColdDiffusionScheduler
@@ -32,10 +33,6 @@ OUTPUT_TYPES = ("pil", "np", "pt", "latent", "chroma")
 # an aspect ratio of 16, more extreme pictures are squeezed rather than shrunk to a line.
 MAX_STRETCH = 4
 _PROMPT_CACHE_SIZE = 64
-
-
-class ColorizationWarning(UserWarning):
-    """A setting that has no effect, or not the whole effect, that the caller may expect."""
 
 
 @dataclass

@@ -22,6 +22,8 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
+from colorization.cli import share_cores
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 RESULTS = Path(__file__).parent / "results" / "benchmark.json"
 PACKAGES = ("torch", "diffusers", "transformers", "numpy", "pillow", "pyvips-binary")
@@ -160,6 +162,7 @@ def main() -> None:
     parser.add_argument("--case", choices=CASES, help="run one case in this process and print its JSON")
     arguments = parser.parse_args()
     if arguments.case:
+        share_cores()
         print(json.dumps(CASES[arguments.case]()))
         return
     cases = {"help": time_help()}
