@@ -1,6 +1,7 @@
-"""Speed and memory of the embedded model on this machine, as JSON.
+"""Speed and memory of the embedded model on this machine: a JSON, and the table in README.md that is made of it.
 
-    python -m eval.benchmark [--output eval/results/benchmark.json]
+    python -m eval.benchmark             # measure (several minutes), write eval/results/benchmark.json and the table
+    python -m eval.benchmark --table     # only write the table again
 
 Every case runs in a process of its own, so that peak memory is that case's. Photographs are made from `examples/` by
 resizing and cropping; they are read from and written to files.
@@ -26,6 +27,8 @@ from colorization.cli import share_cores
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 RESULTS = Path(__file__).parent / "results" / "benchmark.json"
+README = Path(__file__).parent.parent / "README.md"
+MARKERS = ("<!-- benchmark:begin -->", "<!-- benchmark:end -->")
 PACKAGES = ("torch", "diffusers", "transformers", "numpy", "pillow", "pyvips-binary")
 REPEATS = 5
 
@@ -149,6 +152,51 @@ def summarize(cases: dict[str, dict]) -> dict[str, float]:
     }
 
 
+ROWS = {
+    "`python -m colorization --help`": ("help_seconds", "s"),
+    "load the model, after imports": ("load_seconds", "s"),
+    "768 x 512 photograph, file to file": ("photo_768x512_seconds", "s"),
+    "100 photographs of 768 pixels in batches": ("folder_8_steps_photos_per_second", "per s"),
+    "the same with 4 steps": ("folder_4_steps_photos_per_second", "per s"),
+    "12-megapixel photograph, file to file": ("photo_12mp_seconds", "s"),
+    "peak memory at 12 megapixels": ("photo_12mp_peak_gb", "GB"),
+    "peak memory at 100 megapixels": ("photo_100mp_peak_gb", "GB"),
+}
+
+
+def render_table(result: dict) -> str:
+    """The README's section about speed, as Markdown."""
+    machine, versions, settings = result["machine"], result["versions"], result["settings"]
+    lines = [
+        f"Embedded model, {settings['num_inference_steps']} steps, no prompt, {settings['dtype']}, on the CPU "
+        f"({machine['processor']}, {machine['cores']} cores; Python {machine['python']}, torch {versions['torch']}, "
+        f"diffusers {versions['diffusers']}):",
+        "",
+        "| | measured | target |",
+        "|---|---|---|",
+    ]
+    for title, (name, unit) in ROWS.items():
+        bound = "at least" if unit == "per s" else "at most"
+        lines.append(
+            f"| {title} | {result['measured'][name]:.2f} {unit} | {bound} {result['targets'][name]:g} {unit} |"
+        )
+    figures = "[eval/results/benchmark.json](eval/results/benchmark.json)"
+    return "\n".join([*lines, "", f"All figures, with sample counts: {figures}, written by `make benchmark`."])
+
+
+def insert_table(text: str, table: str) -> str:
+    """`text` with the table between the two markers."""
+    before, rest = text.split(MARKERS[0])
+    return f"{before}{MARKERS[0]}\n{table}\n{MARKERS[1]}{rest.split(MARKERS[1])[1]}"
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write under a temporary name, then rename."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
 def processor() -> str:
     """The processor's name, where the system tells it."""
     info = Path("/proc/cpuinfo")
@@ -156,20 +204,13 @@ def processor() -> str:
     return names[0] if names else platform.processor()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=RESULTS, help="where the JSON goes")
-    parser.add_argument("--case", choices=CASES, help="run one case in this process and print its JSON")
-    arguments = parser.parse_args()
-    if arguments.case:
-        share_cores()
-        print(json.dumps(CASES[arguments.case]()))
-        return
+def measure() -> dict:
+    """Run every case."""
     cases = {"help": time_help()}
     for name in CASES:
         cases[name] = run_case(name)
         print(name, json.dumps(cases[name]), flush=True)
-    result = {
+    return {
         "model": "embedded",
         "settings": {"num_inference_steps": 8, "prompt": "", "seed": 0, "dtype": "float32"},
         "machine": {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version()},
@@ -178,10 +219,22 @@ def main() -> None:
         "targets": TARGETS,
         "cases": cases,
     }
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = arguments.output.with_suffix(".tmp")
-    temporary.write_text(json.dumps(result, indent=2) + "\n")
-    temporary.replace(arguments.output)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--table", action="store_true", help="only write the README's table from the JSON")
+    parser.add_argument("--case", choices=CASES, help="run one case in this process and print its JSON")
+    arguments = parser.parse_args()
+    if arguments.case:
+        share_cores()
+        print(json.dumps(CASES[arguments.case]()))
+        return
+    if not arguments.table:
+        RESULTS.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(RESULTS, json.dumps(measure(), indent=2) + "\n")
+    table = render_table(json.loads(RESULTS.read_text(encoding="utf-8")))
+    replace_file(README, insert_table(README.read_text(encoding="utf-8"), table))
 
 
 if __name__ == "__main__":
