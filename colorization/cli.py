@@ -76,15 +76,19 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder for the results")
     parser.add_argument("--prompt", default="", metavar="TEXT", help='what is in the picture, e.g. "red bus"')
     parser.add_argument("--negative-prompt", metavar="TEXT", help="what to avoid (needs a guidance scale above 1)")
-    parser.add_argument("--steps", type=_whole(1), metavar="N", help="sampling steps (default: the model's)")
-    parser.add_argument("--guidance-scale", type=_number(0), metavar="S", help="how strongly the prompt acts; 1 = off")
+    parser.add_argument("--steps", type=_at_least(1), metavar="N", help="sampling steps (default: the model's)")
     parser.add_argument(
-        "--color-scale", type=_number(0), metavar="S", help="color intensity; 0 = gray, 1 = as predicted"
+        "--guidance-scale", type=_at_least(0, float), metavar="S", help="how strongly the prompt acts; 1 = off"
     )
     parser.add_argument(
-        "--seed", type=_whole(0), metavar="N", help="another seed gives other colors (default: the model's)"
+        "--color-scale", type=_at_least(0, float), metavar="S", help="color intensity; 0 = gray, 1 = as predicted"
     )
-    parser.add_argument("--batch-size", type=_whole(1), metavar="N", help="photographs at once (default: the model's)")
+    parser.add_argument(
+        "--seed", type=_at_least(0), metavar="N", help="another seed gives other colors (default: the model's)"
+    )
+    parser.add_argument(
+        "--batch-size", type=_at_least(1), metavar="N", help="photographs at once (default: the model's)"
+    )
     parser.add_argument("--recursive", action="store_true", help="descend into folders")
     parser.add_argument("--overwrite", action="store_true", help="redo results that are there already")
     parser.add_argument("--model", metavar="ID_OR_DIR", help="Hub id or folder (default: the embedded model)")
@@ -96,27 +100,17 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _whole(minimum: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = None
-        if value is None or not minimum <= value < 2**63:
-            raise argparse.ArgumentTypeError(f"must be a whole number of at least {minimum}, got {text!r}")
-        return value
+def _at_least(minimum: int, kind: type = int) -> Callable[[str], float]:
+    """Parser of a whole (int) or finite (float) number that is not below `minimum`."""
 
-    return parse
-
-
-def _number(minimum: float) -> Callable[[str], float]:
     def parse(text: str) -> float:
         try:
-            value = float(text)
+            value = kind(text)
         except ValueError:
             value = math.nan
-        if not minimum <= value < math.inf:
-            raise argparse.ArgumentTypeError(f"must be a finite number of at least {minimum}, got {text!r}")
+        if not minimum <= value < 2**63:
+            name = "whole" if kind is int else "finite"
+            raise argparse.ArgumentTypeError(f"must be a {name} number of at least {minimum}, got {text!r}")
         return value
 
     return parse
