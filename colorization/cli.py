@@ -324,6 +324,9 @@ def main(argv: list[str] | None = None) -> int:
                 )
             except ValueError as error:
                 parser.error(str(error))
+            except KeyboardInterrupt:
+                print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
+                return 130
 
     print(
         f"{report.done} colored, {report.skipped} skipped (already there), {len(report.failed)} failed "
