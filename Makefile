@@ -1,7 +1,7 @@
 # `make demo` and `make test` set up what they need in .venv; the stamps make the second time fast.
 PYTHON ?= python3
 VENV ?= .venv
-# Debian splits venv off python3; the error of `-m venv` names the package to install.
+# A half-made .venv is removed: Debian splits venv off python3, and its error names the package to install.
 
 .PHONY: demo test benchmark clean
 
@@ -18,7 +18,7 @@ benchmark: $(VENV)/dev.stamp
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "error: Python 3.10 or newer is needed, set PYTHON=")'
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/run.stamp: requirements.txt | $(VENV)/bin/python
 	$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet --requirement requirements.txt

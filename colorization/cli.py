@@ -4,10 +4,13 @@ Heavy libraries are imported once the arguments are known to be good.
 """
 
 import argparse
+import errno
 import glob
+import io
 import math
 import os
 import sys
+import threading
 import time
 import warnings
 from collections import deque
@@ -18,13 +21,15 @@ from pathlib import Path
 
 from .errors import ColorizationWarning
 
-IMAGE_SUFFIXES = set(".jpg .jpeg .jpe .png .webp .tif .tiff .bmp .gif .heic .avif .ppm .pgm".split())
+IMAGE_SUFFIXES = set(".jpg .jpeg .jpe .jfif .png .webp .tif .tiff .bmp .gif .avif .ppm .pgm .pnm".split())
 OUTPUT_FORMATS = ("png", "jpg", "webp")
-_SAME_FORMAT = {".jpg": ".jpg", ".jpeg": ".jpg", ".jpe": ".jpg", ".png": ".png", ".webp": ".webp"}
+_SAME_FORMAT = {".jpg": ".jpg", ".jpeg": ".jpg", ".jpe": ".jpg", ".jfif": ".jpg", ".png": ".png", ".webp": ".webp"}
 
-# Photographs waiting for others of their shape: a batch is not held back for ever, nor memory filled.
-_PENDING_BATCHES = 4
-_PENDING_PIXELS = 64_000_000
+_PENDING_BATCHES = 4  # batches of photographs that wait at most for others of their shape
+_MEMORY_BYTES = 1e9  # photographs in memory; decoding one and rendering one come on top
+
+# What may go wrong with one photograph or batch without spoiling the others.
+_PHOTO_ERRORS = (OSError, ValueError, RuntimeError, MemoryError)
 
 _EXAMPLES = """examples:
   python -m colorization photo.jpg --output out
@@ -61,8 +66,10 @@ class Report:
         from tqdm import tqdm
 
         text = str(reason).removeprefix(f"{name}: ")  # image errors begin with the file's name already
+        text = " ".join(text.split()) or type(reason).__name__
+        shown = str(name) if str(name).isprintable() else repr(str(name))
         self.failed.append((str(name), text))
-        tqdm.write(f"failed: {name}: {text}", file=sys.stderr)
+        tqdm.write(f"failed: {shown}: {text}", file=sys.stderr)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -74,8 +81,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("input", nargs="+", metavar="INPUT", help="image file, folder, or glob pattern")
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder for the results")
-    parser.add_argument("--prompt", default="", metavar="TEXT", help='what is in the picture, e.g. "red bus"')
-    parser.add_argument("--negative-prompt", metavar="TEXT", help="what to avoid (needs a guidance scale above 1)")
+    parser.add_argument(
+        "--prompt", default="", type=_text, metavar="TEXT", help='what is in the picture, e.g. "red bus"'
+    )
+    parser.add_argument(
+        "--negative-prompt", type=_text, metavar="TEXT", help="what to avoid (needs a guidance scale above 1)"
+    )
     parser.add_argument("--steps", type=_at_least(1), metavar="N", help="sampling steps (default: the model's)")
     parser.add_argument(
         "--guidance-scale", type=_at_least(0, float), metavar="S", help="how strongly the prompt acts; 1 = off"
@@ -100,6 +111,13 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _text(argument: str) -> str:
+    """Text that can be encoded: bytes that the terminal's encoding does not know arrive as lone surrogates."""
+    if not argument.isprintable() and any("\ud800" <= character <= "\udfff" for character in argument):
+        raise argparse.ArgumentTypeError("is not valid text in this terminal's encoding")
+    return argument
+
+
 def _at_least(minimum: int, kind: type = int) -> Callable[[str], float]:
     """Parser of a whole (int) or finite (float) number that is not below `minimum`."""
 
@@ -119,42 +137,68 @@ def _at_least(minimum: int, kind: type = int) -> Callable[[str], float]:
 # Inputs
 
 
-def find_inputs(patterns: Iterable[str], recursive: bool, exclude: Path, report: Report) -> list[tuple[Path, Path]]:
+def find_inputs(patterns: Iterable[str], recursive: bool, output: Path, report: Report) -> list[tuple[Path, Path]]:
     """Files to color, each with its path below the output folder; patterns that match nothing are reported.
 
     Args:
         patterns: files, folders or globs; a name that exists is never taken as a glob.
         recursive: descend into sub-folders.
-        exclude: the output folder, which may lie inside an input folder.
+        output: the output folder; when it lies inside an input folder, what is in it is no input.
     """
-    found: dict[Path, Path] = {}
+    found: dict[Path, tuple[Path, Path]] = {}
     for pattern in patterns:
-        path = Path(pattern)
-        matches = [path] if path.exists() else [Path(m) for m in sorted(glob.glob(pattern, recursive=recursive))]
-        files = [(file, name) for match in matches for file, name in _expand(match, recursive, exclude)]
-        if not matches and not glob.has_magic(pattern):
-            report.fail(pattern, "no such file or folder")
-        elif not files:
+        try:
+            files = list(_expand(pattern, recursive, output.resolve(), report))
+        except OSError as error:  # a name that is too long, a folder that may not be read
+            report.fail(pattern, error.strerror)
+            continue
+        if not files:
             report.fail(pattern, "no images found" + ("" if recursive else " (sub-folders need --recursive)"))
         for file, name in files:
-            found.setdefault(file, name)
-    return list(found.items())
+            found.setdefault(file.resolve(), (file, name))
+    return list(found.values())
 
 
-def _expand(path: Path, recursive: bool, exclude: Path) -> Iterator[tuple[Path, Path]]:
-    """(file, name below the output folder) of a file, or of the images in a folder."""
-    if not path.is_dir():
+def _expand(pattern: str, recursive: bool, output: Path, report: Report) -> Iterator[tuple[Path, Path]]:
+    """(file, name below the output folder) of a file, of the images in a folder, or of what a glob matches."""
+    path = Path(pattern)
+    if path.is_dir():
+        yield from _images_below(path, path, recursive, output, report)
+    elif path.exists():
         yield path, Path(path.name)
-        return
-    for file in sorted(path.rglob("*") if recursive else path.iterdir()):
-        if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file() and exclude not in file.resolve().parents:
-            yield file, file.relative_to(path)
+    elif not glob.has_magic(pattern):
+        raise FileNotFoundError(errno.ENOENT, "no such file or folder")
+    else:
+        fixed = next(k for k, part in enumerate(path.parts) if glob.has_magic(part))
+        base = Path(*path.parts[:fixed])
+        for match in sorted(base.glob(str(Path(*path.parts[fixed:])))):
+            if match.is_dir():
+                yield from _images_below(match, base, recursive, output, report)
+            elif not _is_inside(match, base, output):
+                yield match, match.relative_to(base)
+
+
+def _images_below(
+    folder: Path, base: Path, recursive: bool, output: Path, report: Report
+) -> Iterator[tuple[Path, Path]]:
+    """(file, name relative to `base`) of the images in a folder; links to folders are not followed."""
+    for current, folders, files in os.walk(folder, onerror=lambda e: report.fail(e.filename, e.strerror)):
+        folders[:] = sorted(folders) if recursive else []
+        for file in sorted(Path(current, name) for name in files):
+            if file.suffix.lower() in IMAGE_SUFFIXES and not _is_inside(file, base, output):
+                yield file, file.relative_to(base)
+
+
+def _is_inside(file: Path, base: Path, output: Path) -> bool:
+    """Whether a file is a result of an earlier run: below an output folder that lies below the input folder."""
+    return base.resolve() in output.parents and output in file.resolve().parents
 
 
 def plan_tasks(
-    inputs: Iterable[tuple[Path, Path]], output: Path, suffix: str | None, overwrite: bool, report: Report
+    inputs: list[tuple[Path, Path]], output: Path, suffix: str | None, overwrite: bool, report: Report
 ) -> list[Task]:
-    """Where each input's result goes; finished ones are skipped, clashes reported."""
+    """Where each input's result goes; finished ones are skipped, clashes reported. No input is ever overwritten."""
+    originals = {source.resolve() for source, _ in inputs}
     owners: dict[Path, Path] = {}
     tasks = []
     for source, name in inputs:
@@ -162,8 +206,10 @@ def plan_tasks(
         owner = owners.setdefault(target, source)
         if owner != source:
             report.fail(source, f"its result would have the same name as that of {owner}: {target}")
-        elif target.exists() and target.resolve() == source.resolve():
-            report.fail(source, "the result would overwrite the input: choose another --output or --format")
+        elif target.resolve() in originals:
+            report.fail(source, f"the result would overwrite the input {target}: choose another --output or --format")
+        elif target.is_dir():
+            report.fail(source, f"a folder has the name of the result: {target}")
         elif target.exists() and not overwrite:
             report.skipped += 1
         else:
@@ -174,38 +220,91 @@ def plan_tasks(
 # Work: one thread reads, this one samples, one renders and writes
 
 
-def _read_ahead(tasks: list[Task], depth: int, reader: ThreadPoolExecutor) -> Iterator[tuple[Task, Future]]:
-    """(task, future photo) in order, at most `depth` photographs ahead of the consumer."""
+class _Budget:
+    """Bytes of the photographs in memory, from reading to writing. The reader waits while there are too many."""
+
+    def __init__(self, limit: float):
+        self._limit, self._held, self._changed = limit, 0, threading.Condition()
+
+    @property
+    def spent(self) -> bool:
+        return self._held >= self._limit
+
+    def wait(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: not self.spent)
+
+    def change(self, difference: int) -> None:
+        with self._changed:
+            self._held += difference
+            self._changed.notify_all()
+
+    def lift(self) -> None:
+        """Let whoever waits go on, at the end."""
+        with self._changed:
+            self._limit = math.inf
+            self._changed.notify_all()
+
+
+def _size(photo) -> int:
+    """Bytes that a photograph holds."""
+    return photo.luma.nbytes + (0 if photo.alpha is None else photo.alpha.nbytes)
+
+
+def _read(task: Task, budget: _Budget):
     from .image_io import read_image
 
+    budget.wait()
+    photo = read_image(task.source)
+    budget.change(_size(photo))
+    return photo
+
+
+def _write(task: Task, photo, prediction, budget: _Budget) -> None:
+    from .image_io import write_image
+
+    try:
+        task.target.parent.mkdir(parents=True, exist_ok=True)
+        write_image(task.target, prediction.render(photo.luma), source=photo, settings=prediction.settings)
+    finally:
+        budget.change(-_size(photo))
+
+
+def _read_ahead(tasks: list[Task], depth: int, reader: ThreadPoolExecutor, budget: _Budget) -> Iterator[tuple]:
+    """(task, future photo) in order, at most `depth` photographs ahead of the consumer."""
     waiting: deque[tuple[Task, Future]] = deque()
     for task in tasks:
-        waiting.append((task, reader.submit(read_image, task.source)))
+        waiting.append((task, reader.submit(_read, task, budget)))
         if len(waiting) > depth:
             yield waiting.popleft()
     yield from waiting
 
 
-def _batches(items: Iterator[tuple], batch_size: int, shape_of: Callable) -> Iterator[list[tuple]]:
-    """Group (task, photo) by shape at model resolution into batches, without waiting or hoarding too long."""
+def _batches(reads: Iterable[tuple], batch_size: int, shape_of: Callable, budget: _Budget, fail: Callable) -> Iterator:
+    """Batches of (task, photo) that share a shape at model resolution, without waiting or hoarding too long."""
     buckets: dict[tuple, list[tuple]] = {}
-    for item in items:
-        shape = shape_of(*item[1].size)
-        buckets.setdefault(shape, []).append(item)
+
+    def largest() -> list[tuple]:
+        return buckets.pop(max(buckets, key=lambda shape: len(buckets[shape])))
+
+    for task, future in reads:
+        while budget.spent and not future.done():  # the reader waits until photographs have been written
+            if buckets:
+                yield largest()
+            else:
+                budget.wait()
+        try:
+            photo = future.result()
+        except _PHOTO_ERRORS as error:
+            fail(task, error)
+            continue
+        shape = shape_of(*photo.size)
+        buckets.setdefault(shape, []).append((task, photo))
         if len(buckets[shape]) == batch_size:
             yield buckets.pop(shape)
-            continue
-        pending = [photo for bucket in buckets.values() for _, photo in bucket]
-        if len(pending) > _PENDING_BATCHES * batch_size or sum(p.luma.size for p in pending) > _PENDING_PIXELS:
-            yield buckets.pop(max(buckets, key=lambda key: len(buckets[key])))
+        elif sum(map(len, buckets.values())) > _PENDING_BATCHES * batch_size:
+            yield largest()
     yield from buckets.values()
-
-
-def _write(task: Task, photo, prediction) -> None:
-    from .image_io import write_image
-
-    task.target.parent.mkdir(parents=True, exist_ok=True)
-    write_image(task.target, prediction.render(photo.luma), source=photo, settings=prediction.settings)
 
 
 def colorize_files(pipeline, tasks: list[Task], report: Report, batch_size: int | None = None, **settings) -> None:
@@ -220,52 +319,59 @@ def colorize_files(pipeline, tasks: list[Task], report: Report, batch_size: int 
     """
     from tqdm import tqdm
 
-    from .image_io import ImageError
-
     batch_size = batch_size or pipeline.config.default_batch_size
     progress = tqdm(total=len(tasks), unit="photo", desc="coloring")
+    budget = _Budget(_MEMORY_BYTES)
     writing: deque[tuple[Task, Future]] = deque()
+
+    def fail(task: Task, error: Exception) -> None:
+        report.fail(task.source, error)
+        progress.update()
 
     def finish_writing(limit: int) -> None:
         while len(writing) > limit:
             task, future = writing.popleft()
             try:
                 future.result()
+            except _PHOTO_ERRORS as error:
+                fail(task, error)
+            else:
                 report.done += 1
-            except (OSError, ImageError) as error:
-                report.fail(task.source, error)
-            progress.update()
-
-    def readable(pairs: Iterable[tuple[Task, Future]]) -> Iterator[tuple]:
-        for task, future in pairs:
-            try:
-                yield task, future.result()
-            except (OSError, ImageError) as error:
-                report.fail(task.source, error)
                 progress.update()
 
     with progress, ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-        photos = readable(_read_ahead(tasks, batch_size, reader))
-        for batch in _batches(photos, batch_size, pipeline.model_size):
-            predictions = pipeline(
-                [photo for _, photo in batch], batch_size=batch_size, output_type="chroma", **settings
-            ).images
-            for (task, photo), prediction in zip(batch, predictions, strict=True):
-                writing.append((task, writer.submit(_write, task, photo, prediction)))
-            finish_writing(limit=batch_size)
-        finish_writing(limit=0)
+        try:
+            reads = _read_ahead(tasks, batch_size, reader, budget)
+            for batch in _batches(reads, batch_size, pipeline.model_size, budget, fail):
+                try:
+                    predictions = pipeline(
+                        [photo for _, photo in batch], batch_size=batch_size, output_type="chroma", **settings
+                    ).images
+                except _PHOTO_ERRORS as error:  # out of memory, values that are not finite
+                    for task, photo in batch:
+                        budget.change(-_size(photo))
+                        fail(task, error)
+                    continue
+                for (task, photo), prediction in zip(batch, predictions, strict=True):
+                    writing.append((task, writer.submit(_write, task, photo, prediction, budget)))
+                finish_writing(limit=batch_size)
+            finish_writing(limit=0)
+        finally:
+            budget.lift()
+            reader.shutdown(wait=False, cancel_futures=True)
 
 
 # Main
 
 
 def share_cores() -> None:
-    """Let idle OpenMP threads sleep instead of spin; to be called before torch is imported.
+    """Let idle OpenMP threads spin only briefly before they sleep; to be called before torch is imported.
 
-    Spinning threads keep the cores from whatever else runs: our own reading and writing threads, or other programs.
-    Beside one busy process, sampling takes twice as long if they sleep, and more than ten times as long if they spin.
+    GNU OpenMP's default of some milliseconds keeps the cores from whatever else runs: our own reading and writing
+    threads, or other programs. Beside one busy program sampling then takes over ten times as long as alone; with this
+    setting, three times. Not spinning at all would cost half as much again on an idle machine.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 
 def _load(arguments: argparse.Namespace):
@@ -279,6 +385,7 @@ def _load(arguments: argparse.Namespace):
 
     diffusers.utils.logging.set_verbosity_error()  # what matters of it, load_pipeline says itself
     diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if arguments.device is not None and not available[arguments.device]:
@@ -294,15 +401,21 @@ def _show_warning(message, category, filename, lineno, file=None, line=None) -> 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point; returns the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file name must not end the run where the terminal cannot show it
+            stream.reconfigure(errors="backslashreplace")
     parser = build_parser()
     arguments = parser.parse_args(argv)
-    if arguments.output.exists() and not arguments.output.is_dir():
-        parser.error(f"argument --output: {arguments.output} is a file, not a folder")
     start = time.perf_counter()
     report = Report()
     suffix = f".{arguments.format}" if arguments.format else None
-    inputs = find_inputs(arguments.input, arguments.recursive, arguments.output.resolve(), report)
-    tasks = plan_tasks(inputs, arguments.output, suffix, arguments.overwrite, report)
+    try:
+        if arguments.output.exists() and not arguments.output.is_dir():
+            parser.error(f"argument --output: {arguments.output} is a file, not a folder")
+        inputs = find_inputs(arguments.input, arguments.recursive, arguments.output, report)
+        tasks = plan_tasks(inputs, arguments.output, suffix, arguments.overwrite, report)
+    except OSError as error:
+        parser.error(f"argument --output: {arguments.output}: {error.strerror}")
 
     if tasks:
         with warnings.catch_warnings():
@@ -310,8 +423,15 @@ def main(argv: list[str] | None = None) -> int:
             warnings.simplefilter("ignore")  # the libraries', whose remedy is not in the user's hands
             warnings.simplefilter("default", ColorizationWarning)
             try:
+                pipeline = _load(arguments)
+                arguments.output.mkdir(parents=True, exist_ok=True)
+            except ValueError as error:
+                parser.error(str(error))
+            except OSError as error:
+                parser.error(f"argument --output: {arguments.output}: {error.strerror}")
+            try:
                 colorize_files(
-                    _load(arguments),
+                    pipeline,
                     tasks,
                     report,
                     batch_size=arguments.batch_size,
@@ -322,8 +442,6 @@ def main(argv: list[str] | None = None) -> int:
                     color_scale=arguments.color_scale,
                     seed=arguments.seed,
                 )
-            except ValueError as error:
-                parser.error(str(error))
             except KeyboardInterrupt:
                 print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
                 return 130

@@ -8,6 +8,7 @@ All image tensors are NCHW. "[0, 1]" ranges are gamma-encoded sRGB unless said o
 """
 
 import itertools
+import math
 
 import numpy as np
 import torch
@@ -161,8 +162,8 @@ def colorize_luma(
 
     Args:
         luminance: `(height, width)` uint8 or uint16.
-        chroma: predicted Cb, Cr at model resolution, `(2, h, w)`.
-        guide: luma at model resolution, `(1, h, w)` in [0, 1].
+        chroma: predicted Cb, Cr at model resolution, `(2, h, w)`, on the CPU.
+        guide: luma at model resolution, `(1, h, w)` in [0, 1], on the CPU.
         color_scale: factor on the chroma; 0 is gray, 1 as predicted.
 
     Returns:
@@ -176,7 +177,7 @@ def colorize_luma(
     coefficients = _widen(coefficients[0], width)
     above, below, weight = _lerp_index(coefficients.shape[-2], height, coefficients.device)
     output = np.empty((height, width, 3), luminance.dtype)
-    tile_width = min(width, _TILE_PIXELS)
+    tile_width = math.ceil(width / math.ceil(width / _TILE_PIXELS))  # equal parts of a row where it is too long
     tile_height = max(1, _TILE_PIXELS // tile_width)
     for top, left in itertools.product(range(0, height, tile_height), range(0, width, tile_width)):
         rows, columns = slice(top, top + tile_height), slice(left, left + tile_width)

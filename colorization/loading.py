@@ -8,18 +8,18 @@ from pathlib import Path
 import torch
 from diffusers import UNet2DConditionModel
 from diffusers.utils import convert_state_dict_to_diffusers
-from huggingface_hub import hf_hub_download, snapshot_download
+from huggingface_hub import snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
-    RemoteEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
 from peft.utils import get_peft_model_state_dict
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from transformers import CLIPTextModel
 
 from .errors import ColorizationWarning, ModelLoadError
 from .pipeline import ColorizationPipeline
@@ -42,6 +42,15 @@ ADAPTER_NAME = "colorization"
 LORA_FILE = "pytorch_lora_weights.safetensors"
 CONV_IN_FILE = "conv_in.safetensors"
 DEFAULTS_FILE = "pipeline_config.json"
+MODEL_PATTERNS = [
+    "model_index.json",
+    "tokenizer/*",
+    *(
+        f"{part}/*{suffix}"
+        for part in ("vae", "text_encoder", "unet", "scheduler")
+        for suffix in (".json", ".safetensors")
+    ),
+]
 SCHEDULER_FILE = "scheduler/scheduler_config.json"
 
 
@@ -72,7 +81,7 @@ def load_pipeline(
     device = _default_device() if device is None else torch.device(device)
     dtype = _default_dtype(device) if dtype is None else dtype
     adapter_folder = None if adapter is None else _adapter_folder(adapter, adapter_revision)
-    scheduler = None if adapter_folder is None else _adapter_scheduler(adapter_folder)
+    scheduler = None if adapter_folder is None else _adapter_scheduler(adapter_folder, str(adapter))
     widened = adapter_folder is not None and (adapter_folder / CONV_IN_FILE).is_file()
     if scheduler is not None and scheduler.config.noise_scale > 0 and not widened:
         raise ModelLoadError(
@@ -83,9 +92,7 @@ def load_pipeline(
     pipeline = _load_base(model, revision, scheduler, dtype, widened)
     if adapter_folder is not None:
         _apply_adapter(pipeline, adapter_folder, str(adapter))
-        pipeline.provenance["adapter"] = _display_name(adapter)
-        if adapter_revision is not None:
-            pipeline.provenance["adapter_revision"] = adapter_revision
+        pipeline.provenance |= _provenance("adapter", adapter, adapter_folder)
     return pipeline.to(device)
 
 
@@ -133,7 +140,7 @@ def _default_device() -> torch.device:
 def _default_dtype(device: torch.device) -> torch.dtype:
     if device.type != "cuda":
         return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
 def _default_names() -> list[str]:
@@ -142,13 +149,34 @@ def _default_names() -> list[str]:
     return sorted(optional)
 
 
-def _display_name(name: str | os.PathLike) -> str:
-    """How a model or adapter is called in image metadata: a Hub id as it is, a local path by its last part only."""
-    return Path(name).resolve().name if Path(name).exists() else str(name)
+def _provenance(kind: str, name: str | os.PathLike, folder: Path) -> dict[str, str]:
+    """What image metadata says of a model or adapter: a Hub id and its commit, or the last part of a local path."""
+    if Path(name).is_dir():
+        return {kind: Path(name).resolve().name}
+    return {kind: str(name), f"{kind}_revision": folder.name}  # the Hub's cache names snapshots by their commit
 
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def _read_json(file: Path) -> dict:
+    """The object in a JSON file; ModelLoadError when there is none."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelLoadError(f"{file} cannot be read: {_one_line(error)}") from error
+    if not isinstance(content, dict):
+        raise ModelLoadError(f"{file} must hold a JSON object, got {type(content).__name__}")
+    return content
+
+
+def _refuse_incomplete(pipeline: ColorizationPipeline, what: str) -> None:
+    """ModelLoadError when a weight was in no file; it has no values then."""
+    for component in ("vae", "unet", "text_encoder"):
+        missing = [name for name, weight in getattr(pipeline, component).named_parameters() if weight.is_meta]
+        if missing:
+            raise ModelLoadError(f"{what} is incomplete: no values for {missing[0]} of the {component}")
 
 
 # Base model
@@ -161,12 +189,12 @@ def _load_base(
     dtype: torch.dtype,
     widened: bool,
 ) -> ColorizationPipeline:
-    name = None if model is None or model == EMBEDDED_MODEL else str(model)
-    source = str(EMBEDDED_DIRECTORY) if name is None else name
+    embedded = model is None or model == EMBEDDED_MODEL
+    source = str(EMBEDDED_DIRECTORY) if embedded else str(model)
     local = Path(source).is_dir()
     if local and revision is not None:
         raise ModelLoadError(f"`revision` {revision!r} makes no sense for the local model {source!r}")
-    if not local and _looks_like_path(model):
+    if not local and _looks_like_path(source):
         raise ModelLoadError(f"model {source!r} is not a folder (in diffusers layout)")
 
     candidates = MIRRORS.get(source, (source,))
@@ -179,14 +207,13 @@ def _load_base(
     problems = []
     for candidate in candidates:
         try:
-            pipeline = _from_pretrained(candidate, revision, scheduler, dtype, widened)
+            folder = Path(candidate) if local else _download(candidate, MODEL_PATTERNS, revision)
+            pipeline = _from_folder(folder, scheduler, dtype, widened)
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             problems.append(f"{candidate}: {_one_line(error)}")
             cause = error
             continue
-        pipeline.provenance["model"] = EMBEDDED_MODEL if name is None else _display_name(candidate)
-        if revision is not None:
-            pipeline.provenance["revision"] = revision
+        pipeline.provenance = {"model": EMBEDDED_MODEL} if embedded else _provenance("model", candidate, folder)
         return pipeline
     raise ModelLoadError(f"cannot load model {'; '.join(problems)}") from cause
 
@@ -197,37 +224,53 @@ def _looks_like_path(name: str | os.PathLike) -> bool:
     return Path(name).exists() or text.startswith((".", "/", "~", os.sep)) or text.count("/") > 1
 
 
-def _from_pretrained(
-    model: str, revision: str | None, scheduler: ColdDiffusionScheduler | None, dtype: torch.dtype, widened: bool
+def _from_folder(
+    folder: Path, scheduler: ColdDiffusionScheduler | None, dtype: torch.dtype, widened: bool
 ) -> ColorizationPipeline:
-    components = {}
-    if scheduler is None and _scheduler_class(model, revision) != ColdDiffusionScheduler.__name__:
-        scheduler = ColdDiffusionScheduler()
-    if scheduler is not None and not widened:
-        components["scheduler"] = scheduler
-    elif scheduler is not None:
-        # The pipeline refuses a stochastic start without the wide input layer, which comes with the adapter.
-        components["scheduler"] = ColdDiffusionScheduler.from_config(scheduler.config, noise_scale=0.0)
-    pipeline = ColorizationPipeline.from_pretrained(
-        model, revision=revision, dtype=dtype, use_safetensors=True, **components
-    )
+    """A pipeline from a folder in diffusers layout; `scheduler` is the adapter's, which replaces the model's own."""
+    if not (folder / INDEX_FILE).is_file():
+        raise ModelLoadError(f"the folder has no {INDEX_FILE}, so it is not in diffusers layout")
+    index = _read_json(folder / INDEX_FILE)
+    components = {"text_encoder": _load_text_encoder(folder / "text_encoder", dtype)}
+    stock = index.get("scheduler", [None, None])[1] != ColdDiffusionScheduler.__name__
+    if scheduler is None and stock:
+        warnings.warn(
+            "a Stable Diffusion model cannot color without a colorization adapter: expect meaningless colors",
+            ColorizationWarning,
+            stacklevel=4,
+        )
+    if scheduler is not None or stock:
+        # The pipeline refuses a stochastic start without the wide input layer, which is put in place below.
+        components["scheduler"] = ColdDiffusionScheduler() if scheduler is None or widened else scheduler
+    pipeline = ColorizationPipeline.from_pretrained(folder, dtype=dtype, use_safetensors=True, **components)
+    _refuse_incomplete(pipeline, str(folder))
     if widened:
         widen_conv_in(pipeline.unet, 2 * pipeline.vae.config.latent_channels)
         pipeline.register_modules(scheduler=scheduler)
+    if "resolution" not in index:
+        # Stock models say what they were trained at in latent cells: 64 (512 pixels) or 96 (768).
+        pipeline.register_to_config(resolution=pipeline.unet.config.sample_size * pipeline.vae_scale_factor)
     return pipeline
 
 
-def _scheduler_class(model: str, revision: str | None) -> str | None:
-    """Name of the scheduler class in the model's index; OSError with the reason when there is no index to be had."""
-    index = Path(model) / INDEX_FILE
-    if not Path(model).is_dir():
-        try:
-            index = hf_hub_download(model, INDEX_FILE, revision=revision)
-        except (OSError, ValueError) as error:
-            raise OSError(_hub_problem(error)) from error
-    elif not index.is_file():
-        raise OSError(f"the folder has no {INDEX_FILE}, so it is not in diffusers layout")
-    return json.loads(Path(index).read_text()).get("scheduler", [None, None])[1]
+def _load_text_encoder(folder: Path, dtype: torch.dtype) -> CLIPTextModel:
+    """The text encoder on its own: only so does transformers tell which weights it made up."""
+    text_encoder, information = CLIPTextModel.from_pretrained(
+        folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
+    )
+    if information["missing_keys"]:
+        raise ModelLoadError(f"{folder} is incomplete: no values for {sorted(information['missing_keys'])[0]}")
+    return text_encoder.eval()
+
+
+def _download(name: str, patterns: list[str], revision: str | None) -> Path:
+    """The local snapshot of a Hub repository; OSError with the reason, in the user's words, when there is none."""
+    try:
+        # Half-precision and non-EMA variants lie beside the files that are read.
+        ignored = ["*.fp16.*", "*.non_ema.*"]
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns, ignore_patterns=ignored))
+    except (OSError, ValueError) as error:
+        raise OSError(_hub_problem(error)) from error
 
 
 def _hub_problem(error: Exception) -> str:
@@ -238,8 +281,6 @@ def _hub_problem(error: Exception) -> str:
         return "no such folder, and no such repository on the Hub (or it is private and you are not logged in)"
     if isinstance(error, RevisionNotFoundError):
         return "the repository has no such revision"
-    if isinstance(error, RemoteEntryNotFoundError):
-        return f"the repository has no {INDEX_FILE}, so it is not in diffusers layout"
     if isinstance(error, LocalEntryNotFoundError | OfflineModeIsEnabled | ConnectionError):
         return "no such folder, not in the local cache, and the Hub cannot be reached (offline?)"
     return _one_line(error)
@@ -254,11 +295,10 @@ def _adapter_folder(adapter: str | os.PathLike, revision: str | None) -> Path:
     if not folder.is_dir():
         if _looks_like_path(adapter):
             raise ModelLoadError(f"adapter {str(adapter)!r} is not a folder")
-        patterns = [LORA_FILE, CONV_IN_FILE, DEFAULTS_FILE, SCHEDULER_FILE]
         try:
-            folder = Path(snapshot_download(str(adapter), revision=revision, allow_patterns=patterns))
-        except (OSError, ValueError) as error:
-            raise ModelLoadError(f"cannot load adapter {adapter}: {_hub_problem(error)}") from error
+            folder = _download(str(adapter), [LORA_FILE, CONV_IN_FILE, DEFAULTS_FILE, SCHEDULER_FILE], revision)
+        except OSError as error:
+            raise ModelLoadError(f"cannot load adapter {adapter}: {error}") from error
     elif revision is not None:
         raise ModelLoadError(f"`adapter_revision` {revision!r} makes no sense for the local folder {str(adapter)!r}")
     if not (folder / LORA_FILE).is_file():
@@ -266,9 +306,13 @@ def _adapter_folder(adapter: str | os.PathLike, revision: str | None) -> Path:
     return folder
 
 
-def _adapter_scheduler(folder: Path) -> ColdDiffusionScheduler:
+def _adapter_scheduler(folder: Path, name: str) -> ColdDiffusionScheduler:
     if (folder / SCHEDULER_FILE).is_file():
-        return ColdDiffusionScheduler.from_pretrained((folder / SCHEDULER_FILE).parent)
+        config = _read_json(folder / SCHEDULER_FILE)
+        try:
+            return ColdDiffusionScheduler.from_config(config)
+        except (TypeError, ValueError) as error:
+            raise ModelLoadError(f"{SCHEDULER_FILE} of adapter {name!r} is wrong: {_one_line(error)}") from error
     scheduler = ColdDiffusionScheduler()
     warnings.warn(
         f"the adapter has no {SCHEDULER_FILE}: assuming prediction_type={scheduler.config.prediction_type!r} and "
@@ -293,12 +337,17 @@ def _apply_adapter(pipeline: ColorizationPipeline, folder: Path, name: str) -> N
     loaded = len(get_peft_model_state_dict(pipeline.unet, adapter_name=ADAPTER_NAME))
     if loaded < stored:
         raise ModelLoadError(f"adapter {name!r} does not fit the model: only {loaded} of its {stored} tensors do")
+    _refuse_incomplete(pipeline, f"adapter {name!r}")
     if (folder / DEFAULTS_FILE).is_file():
-        defaults = json.loads((folder / DEFAULTS_FILE).read_text())
+        defaults = _read_json(folder / DEFAULTS_FILE)
         unknown = sorted(set(defaults) - set(_default_names()))
         if unknown:
             raise ModelLoadError(f"{DEFAULTS_FILE} of adapter {name!r} has unknown settings: {', '.join(unknown)}")
         pipeline.register_to_config(**defaults)
+        try:
+            pipeline.check_model()
+        except ValueError as error:
+            raise ModelLoadError(f"{DEFAULTS_FILE} of adapter {name!r} is wrong: {_one_line(error)}") from error
 
 
 def _load_conv_in(unet: UNet2DConditionModel, file: Path, name: str) -> None:

@@ -1,10 +1,12 @@
 """The colorization pipeline: gray photographs in, colored photographs of the same size out."""
 
 import math
+import numbers
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,7 +45,8 @@ class ColorizationPipelineOutput(BaseOutput):
         images (`list[PIL.Image.Image]`, `list[np.ndarray]` or `list[torch.Tensor]`):
             One entry per image and variant (all variants of the first image first). PIL: RGB, the size of each input.
             np: float32 `(height, width, 3)` in [0, 1]. pt: float32 `(3, height, width)` in [0, 1]. latent: float32
-            `(channels, h, w)` at model resolution. chroma: :class:`ChromaPrediction`.
+            `(channels, h, w)` at model resolution, on which a color scale in chroma space has not acted. chroma:
+            :class:`ChromaPrediction`.
         settings (`list[dict]`): what made each image, enough to make it again.
     """
 
@@ -51,7 +54,7 @@ class ColorizationPipelineOutput(BaseOutput):
     settings: list[dict]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ChromaPrediction:
     """What the model says about one photograph, at model resolution and before the chroma-space color scale.
 
@@ -60,7 +63,7 @@ class ChromaPrediction:
     Args:
         chroma: Cb, Cr `(2, h, w)`, float32, CPU.
         guide: luma that the model saw, `(1, h, w)` in [0, 1], float32, CPU.
-        settings: what made it.
+        settings: what made it. `color_scale` in it is the one asked for: replace it when another is rendered.
     """
 
     chroma: torch.Tensor
@@ -93,7 +96,7 @@ class _Settings:
     batch_size: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Job:
     """One output: an image at model resolution with its prompt and its noise."""
 
@@ -188,14 +191,14 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             color_scale_space=color_scale_space,
             final=final,
         )
-        self._check_model()
+        self.check_model()
         self._prompt_cache: OrderedDict[tuple, torch.Tensor] = OrderedDict()
         # Where the weights came from; load_pipeline fills it in, image metadata repeats it.
         self.provenance: dict[str, str] = {}
 
     # Checks
 
-    def _check_model(self) -> None:
+    def check_model(self) -> None:
         """Raise ValueError on components or defaults that do not fit together; they can be replaced after loading."""
         if not isinstance(self.scheduler, ColdDiffusionScheduler):
             raise ValueError(
@@ -219,6 +222,12 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             )
         if self.config.final not in FINALS:
             raise ValueError(f"`final` must be one of {FINALS}, got {self.config.final!r}")
+        if not _is_whole(self.config.resolution) or self.config.resolution < self.vae_scale_factor:
+            raise ValueError(
+                f"`resolution` must be a whole number of at least {self.vae_scale_factor}, "
+                f"got {self.config.resolution!r}"
+            )
+        self._resolve_settings(None, None, None, None, severity=1.0, batch_size=None)
 
     def _resolve_settings(
         self,
@@ -244,17 +253,23 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         )
         for name in ("num_inference_steps", "batch_size"):
             value = getattr(settings, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            if not _is_whole(value) or value < 1:
                 raise ValueError(f"`{name}` must be a whole number of at least 1, got {value!r}")
         for name in ("guidance_scale", "color_scale"):
             value = getattr(settings, name)
-            if not isinstance(value, int | float) or not 0 <= value < math.inf:
+            if not _is_real(value) or not 0 <= value < math.inf:
                 raise ValueError(f"`{name}` must be a finite number of at least 0, got {value!r}")
         if settings.sampler not in SAMPLERS:
             raise ValueError(f"`sampler` must be one of {SAMPLERS}, got {settings.sampler!r}")
-        if not isinstance(severity, int | float) or not 0 < severity <= 1:
+        if not _is_real(severity) or not 0 < severity <= 1:
             raise ValueError(f"`severity` must be above 0 and at most 1 (1 = gray), got {severity!r}")
         return settings
+
+    def save_pretrained(self, save_directory, **kwargs) -> None:
+        """Save the whole pipeline; refused while an adapter is attached, whose layers would make it unreadable."""
+        if getattr(self.unet, "peft_config", None):
+            raise ValueError("an adapter is attached: use `save_adapter`, or `unload_lora_weights` first")
+        super().save_pretrained(save_directory, **kwargs)
 
     # Steps
 
@@ -268,16 +283,39 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         return model_size(width, height, self.config.resolution, self.vae_scale_factor)
 
     def encode_prompt(self, prompt: Sequence[str]) -> torch.Tensor:
-        """Text embeddings `(len(prompt), tokens, width)`, in the UNet's dtype; cached by prompt.
+        """Text embeddings `(len(prompt), tokens, width)`, in the UNet's dtype.
 
         A prompt longer than the text encoder's limit is cut, with a warning that quotes what is lost. Prompts are
-        encoded one by one, so that a result does not depend on what else is asked for.
+        encoded one by one, so that a result does not depend on what else is asked for, and remembered as long as the
+        text encoder stays the same. With gradients enabled, as in training, nothing is remembered.
         """
-        return torch.cat([self._encode_one_prompt(text) for text in prompt]).to(self.unet.dtype)
+        # An adapter on the text encoder can be rescaled without a change of any parameter.
+        cacheable = not torch.is_grad_enabled() and not hasattr(self.text_encoder, "peft_config")
+        weights = self._text_encoder_fingerprint() if cacheable else ()
+        embeddings = []
+        for text in prompt:
+            token_ids = self._tokenize(text)
+            key = (tuple(token_ids), weights)
+            embedding = self._prompt_cache.pop(key, None) if cacheable else None
+            if embedding is None:
+                ids = torch.tensor([token_ids], device=self._execution_device)
+                embedding = self.text_encoder(ids).last_hidden_state
+            if cacheable:
+                self._prompt_cache[key] = embedding
+            embeddings.append(embedding)
+        while len(self._prompt_cache) > _PROMPT_CACHE_SIZE:
+            self._prompt_cache.popitem(last=False)
+        return torch.cat(embeddings).to(self.unet.dtype)
 
-    def _encode_one_prompt(self, prompt: str) -> torch.Tensor:
-        limit = self.tokenizer.model_max_length
-        token_ids = self.tokenizer(prompt, padding="max_length", truncation=True, max_length=limit).input_ids
+    def _text_encoder_fingerprint(self) -> tuple:
+        """Changes when any weight does, however it was changed: versions and addresses miss writes through `.data`."""
+        sums = torch.stack([parameter.sum(dtype=torch.float32) for parameter in self.text_encoder.parameters()])
+        return (self._execution_device, self.text_encoder.dtype, *sums.tolist())
+
+    def _tokenize(self, prompt: str) -> list[int]:
+        """Token ids of one prompt, padded and cut to what the text encoder takes."""
+        # Some tokenizers know no limit of their own.
+        limit = min(self.tokenizer.model_max_length, self.text_encoder.config.max_position_embeddings)
         all_ids = self.tokenizer(prompt, truncation=False, verbose=False).input_ids
         if len(all_ids) > limit:
             lost = self.tokenizer.decode(all_ids[limit - 1 : -1], skip_special_tokens=True).strip()
@@ -286,20 +324,7 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
                 ColorizationWarning,
                 stacklevel=2,
             )
-        parameters = tuple((id(p), p._version, p.dtype) for p in self.text_encoder.parameters())
-        key = (tuple(token_ids), self._execution_device, parameters)
-        # A text-encoder adapter can be rescaled without touching a parameter: then nothing is cached.
-        cacheable = not hasattr(self.text_encoder, "peft_config")
-        if cacheable and key in self._prompt_cache:
-            self._prompt_cache.move_to_end(key)
-            return self._prompt_cache[key]
-        ids = torch.tensor([token_ids], device=self._execution_device)
-        embedding = self.text_encoder(ids).last_hidden_state
-        if cacheable:
-            self._prompt_cache[key] = embedding
-            if len(self._prompt_cache) > _PROMPT_CACHE_SIZE:
-                self._prompt_cache.popitem(last=False)
-        return embedding
+        return self.tokenizer(prompt, padding="max_length", truncation=True, max_length=limit).input_ids
 
     def encode_image(self, image: torch.Tensor) -> torch.Tensor:
         """Latent `(batch, channels, h, w)`, float32 and scaled, of `(batch, 3, height, width)` in [-1, 1].
@@ -377,10 +402,10 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
     ) -> list[_Job]:
         """One job per image and variant; checks everything that comes as one value or one per image."""
         count = len(photos)
-        if isinstance(num_images_per_prompt, bool) or not isinstance(num_images_per_prompt, int):
-            raise ValueError(f"`num_images_per_prompt` must be a whole number, got {num_images_per_prompt!r}")
-        if num_images_per_prompt < 1:
-            raise ValueError(f"`num_images_per_prompt` must be at least 1, got {num_images_per_prompt}")
+        if not _is_whole(num_images_per_prompt) or num_images_per_prompt < 1:
+            raise ValueError(
+                f"`num_images_per_prompt` must be a whole number of at least 1, got {num_images_per_prompt!r}"
+            )
         if num_images_per_prompt > 1 and self.scheduler.config.noise_scale == 0:
             message = "the model is deterministic (noise_scale 0): all variants of an image are equal"
             warnings.warn(message, ColorizationWarning, stacklevel=3)
@@ -395,7 +420,7 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             seeds = [None] * count
             generators = _one_per_image("generator", generator, count, torch.Generator)
         else:
-            seeds = _one_per_image("seed", self.config.default_seed if seed is None else seed, count, int)
+            seeds = _one_per_image("seed", self.config.default_seed if seed is None else seed, count, numbers.Integral)
             for value in seeds:
                 if not 0 <= value < 2**63:
                     raise ValueError(f"`seed` must be between 0 and 2**63 - 1, got {value}")
@@ -406,7 +431,7 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             color = _resize_to_tensor(photo.rgb, size) if severity < 1 else None
             for variant in range(num_images_per_prompt):
                 # Variant k of seed s is seed s + k: each can be made again alone.
-                variant_seed = None if generator is not None else (seeds[i] + variant) % 2**63
+                variant_seed = None if generator is not None else (int(seeds[i]) + variant) % 2**63
                 source = generators[i] if generator is not None else torch.Generator().manual_seed(variant_seed)
                 noise = self._draw_noise(size, source) if self.scheduler.config.noise_scale > 0 else None
                 jobs.append(_Job(len(jobs), gray, color, noise, prompts[i], negatives[i], variant_seed))
@@ -420,16 +445,16 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
     def _describe(self, job: _Job, settings: _Settings) -> dict:
         return {
             "software": f"Cold Colorizer {__version__}",
-            "model": self.config.get("_name_or_path") or "",
+            "model": Path(self.config.get("_name_or_path") or "").name,
             **self.provenance,
             "prompt": job.prompt,
             "negative_prompt": job.negative_prompt,
-            "num_inference_steps": settings.num_inference_steps,
-            "guidance_scale": settings.guidance_scale,
-            "color_scale": settings.color_scale,
+            "num_inference_steps": int(settings.num_inference_steps),
+            "guidance_scale": float(settings.guidance_scale),
+            "color_scale": float(settings.color_scale),
             "color_scale_space": self.config.color_scale_space,
             "sampler": settings.sampler,
-            "severity": settings.severity,
+            "severity": float(settings.severity),
             "seed": job.seed,
         }
 
@@ -495,15 +520,16 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
 
         Raises:
             ValueError: an argument is out of range, or an image cannot be used; the message names it.
+            RuntimeError: the networks gave values that are not finite.
         """
         # 1. Check inputs, fill in the model's defaults
         if output_type not in OUTPUT_TYPES:
             raise ValueError(f"`output_type` must be one of {OUTPUT_TYPES}, got {output_type!r}")
-        self._check_model()
+        self.check_model()
         settings = self._resolve_settings(
             num_inference_steps, guidance_scale, color_scale, sampler, severity, batch_size
         )
-        if negative_prompt and settings.guidance_scale == 1:
+        if any(negative_prompt or ()) and settings.guidance_scale == 1:
             message = "`negative_prompt` has no effect at a `guidance_scale` of 1"
             warnings.warn(message, ColorizationWarning, stacklevel=2)
 
@@ -519,6 +545,10 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             for batch in batches:
                 z = self._sample(batch, settings, progress_bar, callback_on_step_end)
                 decoded = z.cpu() if output_type == "latent" else rgb_to_chroma(self.decode_latents(z)).cpu()
+                if not decoded.isfinite().all():
+                    raise RuntimeError(
+                        f"the model's output is not finite (networks in {self.unet.dtype}): load it with dtype=float32"
+                    )
                 for job, result in zip(batch, decoded, strict=True):
                     results[job.index] = result
 
@@ -542,13 +572,26 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
 
 def _one_per_image(name: str, value: Any, count: int, kind: type) -> list:
     """`value` as a list of `count` entries of type `kind`: one for all, or one per image."""
-    if isinstance(value, kind) and not isinstance(value, bool):
+
+    def fits(candidate: Any) -> bool:
+        return isinstance(candidate, kind) and not isinstance(candidate, bool)
+
+    if fits(value):
         return [value] * count
-    if isinstance(value, list | tuple) and all(isinstance(v, kind) and not isinstance(v, bool) for v in value):
+    if isinstance(value, list | tuple) and all(fits(entry) for entry in value):
         if len(value) != count:
             raise ValueError(f"`{name}` must be one value or one per image ({count}), got {len(value)} values")
         return list(value)
-    raise ValueError(f"`{name}` must be a {kind.__name__} or a list of them, got {value!r}")
+    what = {str: "text", numbers.Integral: "a whole number"}.get(kind, f"a {kind.__name__}")
+    raise ValueError(f"`{name}` must be {what} or a list of such, got {value!r}")
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def _as_list(image: Any) -> list:

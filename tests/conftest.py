@@ -5,7 +5,7 @@ import string
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any import of huggingface_hub: no test may need a network
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: see colorization.cli.share_cores
+os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # before torch: see colorization.cli.share_cores
 
 import numpy as np
 import pytest
