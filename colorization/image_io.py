@@ -25,7 +25,7 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 import pyvips
-from PIL import BmpImagePlugin, Image, ImageCms, PpmImagePlugin
+from PIL import BmpImagePlugin, ExifTags, Image, ImageCms, PpmImagePlugin, TiffImagePlugin
 
 if TYPE_CHECKING:
     import torch
@@ -40,6 +40,8 @@ _LUMA_HALF = 0x8000
 _STRIP_PIXELS = 1 << 16  # pixels worked on at once where a temporary copy is needed: small enough for the L2 cache
 
 _ORIENTATION_TAG = 0x0112
+# What a TIFF file says of the photograph; its other tags describe how the pixels are stored.
+_TIFF_TAGS = ("ImageDescription", "Make", "Model", "Software", "DateTime", "Artist", "Copyright")
 _DESCRIPTION_TAG = 0x010E
 _RESOLUTION_TAGS = (0x011A, 0x011B)
 _RESOLUTION_UNIT_TAG = 0x0128
@@ -68,7 +70,6 @@ _VIPS_LOADERS: dict[str, tuple[str, str]] = {
     "gif": ("gifload_source", "truncated"),
     "tiff": ("tiffload_source", "error"),
     "avif": ("heifload_source", "truncated"),
-    "heic": ("heifload_source", "truncated"),
 }
 # The plugin classes, not Image.open: they stop after the header without consulting Pillow's global pixel limit.
 _PILLOW_READERS = {"bmp": BmpImagePlugin.BmpImageFile, "ppm": PpmImagePlugin.PpmImageFile}
@@ -127,7 +128,7 @@ class _Origin:
 
 
 def read_image(path: str | os.PathLike, max_pixels: int = DEFAULT_MAX_PIXELS, keep_color: bool = False) -> Photo:
-    """Read a JPEG, PNG, WebP, TIFF, GIF, BMP, PPM, HEIC or AVIF file (of several pages or frames, the first).
+    """Read a JPEG, PNG, WebP, TIFF, GIF, BMP, PPM or AVIF file (of several pages or frames, the first).
 
     Embedded color profiles are converted to sRGB, the EXIF orientation is applied. Floating-point TIFF must hold
     gamma-encoded values in [0, 1] and is read as 16 bits.
@@ -147,7 +148,8 @@ def read_image(path: str | os.PathLike, max_pixels: int = DEFAULT_MAX_PIXELS, ke
     with _one_line_errors(path):
         image = _open_vips(path, kind)
         _check_size(path, image.width, image.height, max_pixels)
-        origin = _vips_origin(image, Path(path).name, kind)
+        exif = _tiff_exif(path) if kind == "tiff" else _field(image, "exif-data")
+        origin = _vips_origin(image, Path(path).name, kind, exif)
         pixels = _vips_pixels(_to_srgb(_integer_samples(image, path)))
     return _photo(pixels, origin, keep_color)
 
@@ -282,8 +284,7 @@ def _kind_of(head: bytes) -> str | None:
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "webp"
     if head[4:8] == b"ftyp":
-        brands = {b"avif": "avif", b"avis": "avif", b"heic": "heic", b"heix": "heic", b"mif1": "heic", b"msf1": "heic"}
-        return brands.get(head[8:12])
+        return "avif" if head[8:12] in (b"avif", b"avis") else None
     if head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace():
         return "ppm"
     magic = {
@@ -311,8 +312,23 @@ def _open_vips(path: str, kind: str) -> pyvips.Image:
     return getattr(pyvips.Image, loader)(source, access="sequential", fail_on=fail_on)
 
 
-def _vips_origin(image: pyvips.Image, name: str, kind: str) -> _Origin:
-    exif = _clean_exif(_field(image, "exif-data"))
+def _tiff_exif(path: str) -> bytes | None:
+    """EXIF made of a TIFF file's tags, for libvips reports none; None where there are none or they are broken."""
+    exif = Image.Exif()
+    with suppress(OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error), open(path, "rb") as file:
+        tags = TiffImagePlugin.TiffImageFile(file).getexif()
+        for tag in (ExifTags.Base[name] for name in _TIFF_TAGS):
+            if tag in tags:
+                exif[tag] = tags[tag]
+        for directory in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+            if entries := tags.get_ifd(directory):
+                exif.get_ifd(directory).update(entries)
+        return exif.tobytes() if exif else None
+    return None
+
+
+def _vips_origin(image: pyvips.Image, name: str, kind: str, exif: bytes | None) -> _Origin:
+    exif = _clean_exif(exif)
     return _Origin(
         name=name,
         format=kind,

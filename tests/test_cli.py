@@ -11,6 +11,7 @@ import pytest
 from conftest import random_photo
 from PIL import Image
 
+from colorization import cli
 from colorization.cli import main
 from colorization.image_io import read_settings
 
@@ -154,6 +155,85 @@ def test_input_is_never_overwritten(folder, capsys):
     assert run(folder / "one.png", "--output", folder, "--overwrite", *FAST) == 1
     assert "would overwrite the input" in capsys.readouterr().err
     assert (folder / "one.png").read_bytes() == before
+
+
+def test_no_other_input_is_overwritten_either(tmp_path, capsys):
+    """x.bmp becomes x.png, which is an input too."""
+    random_photo().save(tmp_path / "x.bmp")
+    random_photo(seed=5).save(tmp_path / "x.png")
+    before = (tmp_path / "x.png").read_bytes()
+    assert run(tmp_path, "--output", tmp_path, "--overwrite", *FAST) == 1
+    assert "would overwrite the input" in capsys.readouterr().err
+    assert (tmp_path / "x.png").read_bytes() == before
+
+
+def test_output_above_the_input(folder):
+    assert run(folder, "--output", folder.parent, *FAST) == 0
+    assert {"one.png", "two.jpg"} <= results(folder.parent)
+
+
+def test_glob_over_folders_keeps_their_names_and_leaves_results_out(folder):
+    shutil.copy(folder / "one.png", folder / "deep" / "one.png")
+    for _ in range(2):
+        assert run(folder / "**" / "*.png", "--output", folder / "out", *FAST) == 0
+    assert results(folder / "out") == {"one.png", "deep/one.png"}
+
+
+def test_links_to_folders_do_not_lead_in_circles(folder, tmp_path):
+    for name in ("again", "once_more"):
+        (folder / name).symlink_to(folder)
+    assert run(folder, "--output", tmp_path / "out", "--recursive", *FAST) == 0
+    assert results(tmp_path / "out") == {"one.png", "two.jpg", "deep/three.png"}
+
+
+def test_one_file_named_twice_is_colored_once(folder, tmp_path, capsys):
+    assert run(folder / "one.png", folder / "deep" / ".." / "one.png", "--output", tmp_path / "out", *FAST) == 0
+    assert "1 colored" in capsys.readouterr().out
+
+
+def test_names_that_the_system_refuses(folder, tmp_path, capsys):
+    assert run("x" * 300, folder / "one.png", "--output", tmp_path / "out", *FAST) == 1
+    assert results(tmp_path / "out") == {"one.png"}
+    assert run(folder / "one.png", "--output", tmp_path / ("y" * 300), *FAST) == 2
+    assert "error: argument --output: " in capsys.readouterr().err
+
+
+def test_file_name_with_a_line_break_stays_on_one_line(folder, tmp_path, capsys):
+    (folder / "bad\nname.png").touch()
+    assert run(folder, "--output", tmp_path / "out", *FAST) == 1
+    failures = [line for line in capsys.readouterr().err.splitlines() if line.startswith("failed")]
+    assert len(failures) == 1 and "bad\\nname.png" in failures[0]
+
+
+@pytest.mark.parametrize("limit", [1, 6000])
+def test_little_memory_is_enough(tmp_path, monkeypatch, limit):
+    """With room for less than one photograph, or two: everything is done, and never more is held at once."""
+    held = []
+    change = cli._Budget.change
+
+    def watch(self, difference):
+        change(self, difference)
+        held.append(self._held)
+
+    monkeypatch.setattr(cli._Budget, "change", watch)
+    monkeypatch.setattr(cli, "_MEMORY_BYTES", limit)
+    for k in range(9):
+        random_photo(*((90, 60) if k % 2 else (60, 90)), seed=k).save(tmp_path / f"{k}.png")  # 5400 bytes each
+    assert run(tmp_path, "--output", tmp_path / "out", *FAST) == 0
+    assert len(results(tmp_path / "out")) == 9
+    assert max(held) <= (limit // 5400 + 1) * 5400 and held[-1] == 0
+
+
+def test_model_that_fails_on_a_batch_names_its_photographs(folder, tmp_path, embedded, capsys):
+    tasks = [cli.Task(folder / "one.png", tmp_path / "out" / "one.png")]
+    report = cli.Report()
+    handle = embedded.unet.register_forward_hook(lambda module, inputs, output: (output[0] * float("nan"),))
+    try:
+        cli.colorize_files(embedded, tasks, report, num_inference_steps=1)
+    finally:
+        handle.remove()
+    assert "one.png: the model's output is not finite" in capsys.readouterr().err
+    assert len(report.failed) == 1 and not (tmp_path / "out").exists()
 
 
 def test_empty_folder(tmp_path, capsys):

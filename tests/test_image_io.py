@@ -17,6 +17,8 @@ import pyvips
 import torch
 from PIL import ExifTags, Image, ImageCms, ImageOps
 
+from colorization import image_io
+from colorization.color import LUMA_WEIGHTS
 from colorization.image_io import ImageError, Photo, as_photo, read_image, read_settings, write_image
 
 HEIGHT, WIDTH = 36, 52
@@ -816,3 +818,22 @@ def test_reading_and_writing_in_many_threads(tmp_path):
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(round_trip, range(60)))
+
+
+def test_tiff_keeps_what_it_says_of_the_photograph(tmp_path):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Artist] = "A. Photographer"
+    exif[ExifTags.Base.DateTime] = "1931:05:02 10:00:00"
+    Image.new("L", (20, 10), 90).save(tmp_path / "scan.tif", exif=exif, dpi=(300, 300))
+    photo = read_image(tmp_path / "scan.tif")
+    assert photo.dpi == (300, 300)
+    for suffix in (".png", ".jpg"):
+        write_image(tmp_path / f"out{suffix}", np.full((10, 20, 3), 90, np.uint8), source=photo)
+        with Image.open(tmp_path / f"out{suffix}") as image:
+            kept = image.getexif()
+            assert kept[ExifTags.Base.Artist] == "A. Photographer"
+            assert kept[ExifTags.Base.DateTime] == "1931:05:02 10:00:00"
+
+
+def test_luma_weights_are_the_library_wide_ones():
+    assert image_io._LUMA_WEIGHTS == tuple(round(weight * 65536) for weight in LUMA_WEIGHTS)

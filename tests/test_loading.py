@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from colorization import ColdDiffusionScheduler, ColorizationPipeline, load_pipeline, save_adapter
+from colorization.errors import ColorizationWarning
 from colorization.loading import (
     CONV_IN_FILE,
     EMBEDDED_DIRECTORY,
@@ -99,6 +101,49 @@ class TestStableDiffusion:
         settings = pipeline(random_photo(), output_type="chroma").settings[0]
         assert (settings["model"], settings["adapter"]) == ("tiny-stable-diffusion", "tiny-adapter")
         assert str(stock_sd_folder.parent) not in json.dumps(settings)
+
+    def test_resolution_is_what_the_model_was_trained_at(self, stock_sd_folder):
+        pipeline = load_pipeline(stock_sd_folder, device="cpu")
+        assert pipeline.config.resolution == 16  # 8 latent cells of 2 pixels
+
+    def test_base_without_an_adapter_warns(self, stock_sd_folder, adapter_folder):
+        with pytest.warns(ColorizationWarning, match="cannot color without a colorization adapter"):
+            load_pipeline(stock_sd_folder, device="cpu")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ColorizationWarning)
+            load_pipeline(stock_sd_folder, adapter=adapter_folder, device="cpu")
+
+
+class TestHub:
+    """Repositories in the local cache, found by the real client while offline."""
+
+    COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+    @pytest.fixture
+    def cached(self, stock_sd_folder, adapter_folder, tmp_path, monkeypatch):
+        for name, folder in (("user--base", stock_sd_folder), ("user--lora", adapter_folder)):
+            repository = tmp_path / f"models--{name}"
+            shutil.copytree(folder, repository / "snapshots" / self.COMMIT)
+            (repository / "refs").mkdir()
+            (repository / "refs" / "main").write_text(self.COMMIT)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+
+    def test_ids_and_commits_are_recorded(self, cached, stock_sd_folder, adapter_folder):
+        pipeline = load_pipeline("user/base", adapter="user/lora", device="cpu")
+        assert pipeline.provenance == {
+            "model": "user/base",
+            "model_revision": self.COMMIT,
+            "adapter": "user/lora",
+            "adapter_revision": self.COMMIT,
+        }
+        local = load_pipeline(stock_sd_folder, adapter=adapter_folder, device="cpu")
+        assert torch.equal(latent(pipeline), latent(local))
+
+    def test_revision_may_be_pinned(self, cached):
+        pipeline = load_pipeline("user/base", adapter="user/lora", revision=self.COMMIT, adapter_revision="main")
+        assert pipeline.provenance["model_revision"] == self.COMMIT
+        with pytest.raises(ModelLoadError, match="user/base: .*not in the local cache"):
+            load_pipeline("user/base", revision="other")
 
 
 class TestWideAdapter:
@@ -196,6 +241,44 @@ class TestRefusals:
         weights.unlink()
         with pytest.raises(ModelLoadError, match="cannot load model .*safetensors"):
             load_pipeline(folder, device="cpu")
+
+    @pytest.mark.parametrize(
+        ("component", "file"),
+        [("unet", "diffusion_pytorch_model"), ("vae", "diffusion_pytorch_model"), ("text_encoder", "model")],
+    )
+    def test_incomplete_weights(self, stock_sd_folder, tmp_path, component, file):
+        folder = shutil.copytree(stock_sd_folder, tmp_path / "incomplete")
+        weights = folder / component / f"{file}.safetensors"
+        tensors = load_file(weights)
+        tensors.pop(sorted(tensors)[len(tensors) // 2])
+        save_file(tensors, weights, metadata={"format": "pt"})
+        with pytest.raises(ModelLoadError, match="is incomplete: no values for "):
+            load_pipeline(folder, device="cpu")
+
+    def test_adapter_that_lacks_half_of_a_layer(self, stock_sd_folder, adapter_folder, tmp_path):
+        folder = shutil.copytree(adapter_folder, tmp_path / "incomplete")
+        tensors = load_file(folder / LORA_FILE)
+        tensors.pop(next(name for name in tensors if "lora_B" in name or "lora.up" in name))
+        save_file(tensors, folder / LORA_FILE)
+        with pytest.raises(ModelLoadError, match="adapter .* (incomplete|does not fit)"):
+            load_pipeline(stock_sd_folder, adapter=folder, device="cpu")
+
+    @pytest.mark.parametrize(
+        ("file", "content", "message"),
+        [
+            ("pipeline_config.json", "{", "pipeline_config.json cannot be read: "),
+            ("pipeline_config.json", "[]", "pipeline_config.json must hold a JSON object, got list"),
+            ("pipeline_config.json", '{"resolution": "big"}', "is wrong: `resolution` must be a whole number"),
+            ("pipeline_config.json", '{"default_guidance_scale": -1}', "is wrong: `guidance_scale` must be a finite"),
+            (SCHEDULER_FILE, "nonsense", "scheduler_config.json cannot be read: "),
+            (SCHEDULER_FILE, '{"prediction_type": "epsilon"}', "is wrong: `prediction_type` must be one of"),
+        ],
+    )
+    def test_broken_settings_of_an_adapter(self, stock_sd_folder, adapter_folder, tmp_path, file, content, message):
+        folder = shutil.copytree(adapter_folder, tmp_path / "broken")
+        (folder / file).write_text(content)
+        with pytest.raises(ModelLoadError, match=message):
+            load_pipeline(stock_sd_folder, adapter=folder, device="cpu")
 
     def test_hub_out_of_reach(self):
         with pytest.raises(ModelLoadError, match="nobody/nothing: .* the Hub cannot be reached"):

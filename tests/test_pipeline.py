@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from conftest import random_photo, tiny_components, tiny_pipeline
+from conftest import add_random_lora, random_photo, tiny_components, tiny_pipeline
 from diffusers import PNDMScheduler
 from PIL import Image
 
@@ -108,6 +108,34 @@ class TestReproducibility:
         for k, variant in enumerate(variants):
             assert_same_picture(variant, stochastic(random_photo(), seed=3 + k).images[0])
 
+    def test_embedded_model_in_batches_with_guidance(self, embedded, example_files):
+        call = {"guidance_scale": 2.0, "num_inference_steps": 2}
+        photos, prompts = example_files[3:6], ["red", "", "blue sky"]
+        together = embedded(photos, prompt=prompts, seed=[1, 2, 3], batch_size=3, **call).images
+        for k, photo in enumerate(photos):
+            alone = embedded(photo, prompt=prompts[k], seed=k + 1, **call).images[0]
+            assert_same_picture(together[k], alone)
+
+    def test_variants_of_mixed_sizes_come_in_order(self, stochastic):
+        photos = [random_photo(60, 40), random_photo(40, 60), random_photo(60, 40, seed=1)]
+        result = stochastic(photos, num_images_per_prompt=2, seed=[10, 20, 30], prompt=["a", "b", "c"])
+        assert [image.size for image in result.images] == [p.size for p in photos for _ in range(2)]
+        assert [s["seed"] for s in result.settings] == [10, 11, 20, 21, 30, 31]
+        assert [s["prompt"] for s in result.settings] == ["a", "a", "b", "b", "c", "c"]
+
+    def test_list_of_generators_is_a_list_of_seeds(self, stochastic):
+        photos = [random_photo(60, 40), random_photo(40, 60)]
+        generators = [torch.Generator().manual_seed(s) for s in (5, 6)]
+        by_generator = stochastic(photos, generator=generators, output_type="latent").images
+        by_seed = stochastic(photos, seed=np.array([5, 6]).tolist(), output_type="latent").images
+        assert all(torch.equal(a, b) for a, b in zip(by_generator, by_seed, strict=True))
+
+    def test_numbers_of_numpy_are_numbers(self, stochastic):
+        settings = stochastic(
+            random_photo(), seed=np.int64(3), num_inference_steps=np.int64(1), color_scale=np.float32(0.5)
+        ).settings[0]
+        assert (settings["seed"], settings["num_inference_steps"], settings["color_scale"]) == (3, 1, 0.5)
+
     def test_generator_replaces_the_seed(self, stochastic):
         by_seed = stochastic(random_photo(), seed=3, output_type="latent").images[0]
         generator = torch.Generator().manual_seed(3)
@@ -161,13 +189,32 @@ class TestGuidance:
             warnings.simplefilter("error")
             deterministic(random_photo(), prompt="a red bus")
 
-    def test_prompt_cache_notices_new_weights(self):
+    def test_prompts_are_encoded_once(self):
+        pipeline = tiny_pipeline()
+        passes = []
+        pipeline.text_encoder.register_forward_hook(lambda *_: passes.append(1))
+        first = pipeline(random_photo(), prompt="red", output_type="latent").images[0]
+        again = pipeline(random_photo(), prompt="red", output_type="latent").images[0]
+        assert len(passes) == 1
+        assert torch.equal(first, again)
+
+    @pytest.mark.parametrize("write", [lambda p: p.mul_(2), lambda p: p.data.copy_(2 * p.data)])
+    def test_prompt_cache_notices_new_weights(self, write):
+        """Also those written through `.data`, as EMA models do."""
         pipeline = tiny_pipeline()
         with torch.no_grad():
             before = pipeline.encode_prompt(["red"]).clone()
-            torch.testing.assert_close(pipeline.encode_prompt(["red"]), before, atol=0, rtol=0)
-            pipeline.text_encoder.get_input_embeddings().weight.mul_(2)
+            assert torch.equal(pipeline.encode_prompt(["red"]), before)
+            write(pipeline.text_encoder.get_input_embeddings().weight)
             assert not torch.equal(pipeline.encode_prompt(["red"]), before)
+
+    def test_prompts_can_be_trained(self):
+        pipeline = tiny_pipeline()
+        for _ in range(2):
+            pipeline.encode_prompt(["red"]).sum().backward()
+        with torch.no_grad():
+            assert not pipeline.encode_prompt(["red"]).requires_grad
+        assert pipeline.encode_prompt(["red"]).requires_grad
 
 
 def count_unet_rows(pipeline: ColorizationPipeline, photo: Image.Image, **call) -> list[int]:
@@ -259,6 +306,48 @@ class TestModel:
         deterministic.vae.disable_slicing()
         for a, b in zip(whole, sliced, strict=True):
             assert_same_picture(a, b)
+
+    def test_values_that_are_not_finite_are_an_error(self):
+        pipeline = tiny_pipeline()
+        torch.nn.init.constant_(pipeline.unet.conv_out.bias, float("nan"))
+        with pytest.raises(RuntimeError, match="the model's output is not finite"):
+            pipeline(random_photo())
+
+    def test_model_cpu_offload(self, deterministic):
+        pipeline = tiny_pipeline()
+        pipeline.enable_model_cpu_offload(device="cpu")
+        for _ in range(2):
+            result = pipeline(random_photo(), output_type="latent").images[0]
+            expected = deterministic(random_photo(), output_type="latent").images[0]
+            torch.testing.assert_close(result, expected, atol=1e-6, rtol=0)
+
+    def test_adapter_can_be_disabled_and_unloaded(self):
+        pipeline, plain = tiny_pipeline(), tiny_pipeline()
+        add_random_lora(pipeline)
+        base, adapted = (p(random_photo(), output_type="latent").images[0] for p in (plain, pipeline))
+        assert (adapted - base).abs().max() > 1e-3
+        with pytest.raises(ValueError, match="an adapter is attached: use `save_adapter`"):
+            pipeline.save_pretrained("nowhere")
+        pipeline.disable_lora()
+        torch.testing.assert_close(pipeline(random_photo(), output_type="latent").images[0], base, atol=1e-6, rtol=0)
+        pipeline.unload_lora_weights()
+        torch.testing.assert_close(pipeline(random_photo(), output_type="latent").images[0], base, atol=1e-6, rtol=0)
+
+    def test_images_are_encoded_by_the_mode(self, deterministic):
+        """Sampling the posterior would give another latent each time, whatever the seed of the call."""
+        image = torch.rand(1, 3, 16, 16) * 2 - 1
+        with torch.no_grad():
+            z = deterministic.encode_image(image)
+            mode = deterministic.vae.encode(image).latent_dist.mode() * deterministic.vae.config.scaling_factor
+        torch.testing.assert_close(z, mode)
+
+    @pytest.mark.parametrize("color", [(128, 128, 128), (230, 40, 40), (40, 60, 230)])
+    def test_cards_survive_encoding_and_decoding(self, embedded, color):
+        """[-1, 1] into the VAE and out of it: a wrong range would shift gray and wash out the saturated cards."""
+        card = torch.tensor(color).view(1, 3, 1, 1).expand(1, 3, 64, 64) / 255
+        with torch.no_grad():
+            decoded = embedded.decode_latents(embedded.encode_image(card * 2 - 1))
+        assert (decoded - card)[..., 8:-8, 8:-8].abs().max() < 16 / 255
 
 
 class TestSeverity:
