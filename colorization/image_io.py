@@ -367,7 +367,7 @@ def _replacing(path: str) -> Iterator[str]:
 
 
 @contextmanager
-def _one_line_errors(name: str, trouble: str = "damaged, cut short or unsupported") -> Iterator[None]:
+def _one_line_errors(name: str, trouble: str = "damaged, cut short, without pixels or unsupported") -> Iterator[None]:
     """Turn whatever the codecs and the operating system raise into an `ImageError` that names the image."""
     try:
         yield
@@ -376,13 +376,14 @@ def _one_line_errors(name: str, trouble: str = "damaged, cut short or unsupporte
     except (pyvips.Error, OSError, SyntaxError, ValueError, struct.error) as error:
         if isinstance(error, OSError) and error.strerror:
             raise ImageError(f"{name}: {error.strerror}") from error
-        raise ImageError(f"{name}: {trouble} ({_reason(error)})") from error
+        reason = _reason(error)
+        raise ImageError(f"{name}: {trouble}" + (f" ({reason})" if reason else "")) from error
 
 
 def _reason(error: Exception) -> str:
     """First line of an error's text. libvips keeps one text for all threads, so it is a hint, not a diagnosis."""
     lines = str(getattr(error, "detail", error)).splitlines()
-    return next((line.strip() for line in lines if line.strip()), "no details")
+    return next((line.strip() for line in lines if line.strip()), "")
 
 
 def _check_size(name: str, width: int, height: int, max_pixels: int) -> None:
