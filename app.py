@@ -198,7 +198,8 @@ def _problems_on_page(path: str) -> Iterator[None]:
         try:
             yield
         except ValueError as error:
-            raise gr.Error(_text(error, path), print_exception=False) from error
+            # A bad file is the user's business; anything else may be ours and belongs in the server's log too.
+            raise gr.Error(_text(error, path), print_exception=not isinstance(error, ImageError)) from error
     for message in messages:
         gr.Warning(_text(message, path))
 
