@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -100,22 +101,30 @@ def save_adapter(pipeline: ColorizationPipeline, directory: str | os.PathLike) -
     """Write what :func:`load_pipeline` needs besides the base model, as safetensors and JSON.
 
     The LoRA file carries its rank and alpha; a UNet with a widened input layer adds that layer in its own file. The
-    scheduler's config and the pipeline's defaults go along.
+    scheduler's config and the pipeline's defaults go along. Files appear under their names only when all are complete.
+
+    Raises:
+        ValueError: the UNet has no adapter called "colorization".
     """
-    directory = Path(directory)
+    unet, directory = pipeline.unet, Path(directory)
+    if ADAPTER_NAME not in getattr(unet, "peft_config", {}):
+        raise ValueError(f"`pipeline` must have an adapter called {ADAPTER_NAME!r} on its UNet, got none")
     directory.mkdir(parents=True, exist_ok=True)
-    unet = pipeline.unet
-    pipeline.save_lora_weights(
-        directory,
-        unet_lora_layers=convert_state_dict_to_diffusers(get_peft_model_state_dict(unet, adapter_name=ADAPTER_NAME)),
-        unet_lora_adapter_metadata=unet.peft_config[ADAPTER_NAME].to_dict(),
-    )
-    if unet.config.in_channels != pipeline.vae.config.latent_channels:
-        tensors = {name: tensor.contiguous().cpu() for name, tensor in unet.conv_in.state_dict().items()}
-        save_file(tensors, directory / CONV_IN_FILE)
-    pipeline.scheduler.save_pretrained((directory / SCHEDULER_FILE).parent)
-    defaults = {name: pipeline.config[name] for name in _default_names()}
-    (directory / DEFAULTS_FILE).write_text(json.dumps(defaults, indent=2) + "\n")
+    with tempfile.TemporaryDirectory(dir=directory, prefix=".saving-") as name:
+        folder = Path(name)
+        layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(unet, adapter_name=ADAPTER_NAME))
+        metadata = unet.peft_config[ADAPTER_NAME].to_dict()
+        pipeline.save_lora_weights(folder, unet_lora_layers=layers, unet_lora_adapter_metadata=metadata)
+        if unet.config.in_channels != pipeline.vae.config.latent_channels:
+            tensors = {key: tensor.contiguous().cpu() for key, tensor in unet.conv_in.state_dict().items()}
+            save_file(tensors, folder / CONV_IN_FILE)
+        pipeline.scheduler.save_pretrained((folder / SCHEDULER_FILE).parent)
+        defaults = {key: pipeline.config[key] for key in _default_names()}
+        (folder / DEFAULTS_FILE).write_text(json.dumps(defaults, indent=2) + "\n", encoding="utf-8")
+        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+            target = directory / file.relative_to(folder)
+            target.parent.mkdir(exist_ok=True)
+            file.replace(target)
 
 
 def widen_conv_in(unet: UNet2DConditionModel, in_channels: int) -> None:

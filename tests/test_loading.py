@@ -84,6 +84,14 @@ class TestStableDiffusion:
         again = load_pipeline(stock_sd_folder, adapter=tmp_path / "again", device="cpu")
         torch.testing.assert_close(latent(again), latent(adapted), atol=1e-5, rtol=0)
 
+    def test_saving_leaves_the_adapter_and_nothing_else(self, adapter_folder, tmp_path):
+        names = {file.relative_to(adapter_folder).as_posix() for file in adapter_folder.rglob("*") if file.is_file()}
+        assert names == {LORA_FILE, SCHEDULER_FILE, "pipeline_config.json"}
+        assert {entry.name for entry in adapter_folder.iterdir() if entry.is_dir()} == {"scheduler"}
+        with pytest.raises(ValueError, match="`pipeline` must have an adapter called 'colorization'"):
+            save_adapter(tiny_pipeline(), tmp_path / "none")
+        assert not (tmp_path / "none").exists()
+
     def test_alpha_other_than_rank_survives(self, adapter_folder, stock_sd_folder):
         with safe_open(adapter_folder / LORA_FILE, "pt") as tensors:
             metadata = json.loads(tensors.metadata()["lora_adapter_metadata"])
