@@ -288,11 +288,10 @@ def _batches(reads: Iterable[tuple], batch_size: int, shape_of: Callable, budget
         return buckets.pop(max(buckets, key=lambda shape: len(buckets[shape])))
 
     for task, future in reads:
-        while budget.spent and not future.done():  # the reader waits until photographs have been written
-            if buckets:
-                yield largest()
-            else:
-                budget.wait()
+        # While the memory is spent the reader waits until photographs have been written: give some away. Once none
+        # wait here, the writer alone frees what the reader needs, so the result below is sure to come.
+        while buckets and budget.spent and not future.done():
+            yield largest()
         try:
             photo = future.result()
         except _PHOTO_ERRORS as error:
