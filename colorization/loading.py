@@ -4,6 +4,7 @@ import json
 import os
 import tempfile
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -97,11 +98,18 @@ def load_pipeline(
     return pipeline.to(device)
 
 
-def save_adapter(pipeline: ColorizationPipeline, directory: str | os.PathLike) -> None:
+def save_adapter(
+    pipeline: ColorizationPipeline, directory: str | os.PathLike, metadata: Mapping[str, str] | None = None
+) -> None:
     """Write what :func:`load_pipeline` needs besides the base model, as safetensors and JSON.
 
     The LoRA file carries its rank and alpha; a UNet with a widened input layer adds that layer in its own file. The
     scheduler's config and the pipeline's defaults go along. Files appear under their names only when all are complete.
+
+    Args:
+        pipeline: with an adapter called "colorization" on its UNet.
+        directory: is made if need be.
+        metadata: texts to store in the LoRA file's header, such as the training's settings.
 
     Raises:
         ValueError: the UNet has no adapter called "colorization".
@@ -113,8 +121,10 @@ def save_adapter(pipeline: ColorizationPipeline, directory: str | os.PathLike) -
     with tempfile.TemporaryDirectory(dir=directory, prefix=".saving-") as name:
         folder = Path(name)
         layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(unet, adapter_name=ADAPTER_NAME))
-        metadata = unet.peft_config[ADAPTER_NAME].to_dict()
-        pipeline.save_lora_weights(folder, unet_lora_layers=layers, unet_lora_adapter_metadata=metadata)
+        shape = unet.peft_config[ADAPTER_NAME].to_dict()
+        pipeline.save_lora_weights(folder, unet_lora_layers=layers, unet_lora_adapter_metadata=shape)
+        if metadata:
+            _add_metadata(folder / LORA_FILE, metadata)
         if unet.config.in_channels != pipeline.vae.config.latent_channels:
             tensors = {key: tensor.contiguous().cpu() for key, tensor in unet.conv_in.state_dict().items()}
             save_file(tensors, folder / CONV_IN_FILE)
@@ -125,6 +135,12 @@ def save_adapter(pipeline: ColorizationPipeline, directory: str | os.PathLike) -
             target = directory / file.relative_to(folder)
             target.parent.mkdir(exist_ok=True)
             file.replace(target)
+
+
+def _add_metadata(file: Path, metadata: Mapping[str, str]) -> None:
+    with safe_open(file, "pt") as opened:
+        stored = opened.metadata() or {}
+    save_file(load_file(file), file, metadata=stored | dict(metadata))
 
 
 def widen_conv_in(unet: UNet2DConditionModel, in_channels: int) -> None:

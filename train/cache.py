@@ -1,0 +1,204 @@
+"""Latents and text embeddings, encoded once and read from disk (memory-mapped) ever after.
+
+A cache is a folder named by its content: the photographs, the encoders' weights and the settings that matter. It is
+filled under a temporary name, by all processes, and continued where it stopped after a kill.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from PIL import Image
+from tqdm import tqdm
+
+from colorization.degradation import to_gray
+from colorization.pipeline import ColorizationPipeline
+
+from .transforms import TransformConfig, flip, prepare_image, sample_rng
+
+_FORMAT = 1  # of the files; a change of it makes new caches
+
+
+class LatentCache:
+    """A complete cache.
+
+    Args:
+        directory: folder that :func:`build_cache` returned.
+    """
+
+    def __init__(self, directory: Path):
+        self.directory = directory
+        self.color = np.load(directory / "color.npy", mmap_mode="r")  # [N, variants, flips, C, h, w] float16
+        self.gray = np.load(directory / "gray.npy", mmap_mode="r")
+        self.has_text = (directory / "text.npy").is_file()
+        if self.has_text:
+            self.text = np.load(directory / "text.npy", mmap_mode="r")  # [1 + distinct captions, tokens, width]
+            self.text_index = np.load(directory / "text_index.npy")  # [N], where each photograph's caption is
+
+    def latents(self, index: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """z_color and z_gray `(channels, h, w)`, float32, of a random variant and flip."""
+        variant, mirrored = rng.integers(self.color.shape[1]), rng.integers(self.color.shape[2])
+        pair = (self.color[index, variant, mirrored], self.gray[index, variant, mirrored])
+        z_color, z_gray = (torch.from_numpy(z.astype(np.float32)) for z in pair)
+        return z_color, z_gray
+
+    def embedding(self, index: int | None) -> torch.Tensor:
+        """Text embedding `(tokens, width)`, float32, of a photograph's caption; None is the empty caption."""
+        row = 0 if index is None else self.text_index[index]
+        return torch.from_numpy(self.text[row].astype(np.float32))
+
+
+def module_fingerprint(module: torch.nn.Module) -> str:
+    """A name for the exact weights of a module."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def build_cache(
+    photos,
+    pipeline: ColorizationPipeline,
+    transform: TransformConfig,
+    variants: int,
+    seed: int,
+    with_text: bool,
+    batch_size: int,
+    directory: Path,
+    accelerator: Accelerator,
+) -> LatentCache:
+    """Encode every photograph in color and gray, unless it has been done, and open the result.
+
+    Args:
+        photos: a `train.data.PhotoSet`.
+        pipeline: its autoencoder (the posterior's mode, so no noise enters the targets) and text encoder are used.
+        transform: augmentation and crop; `flip` stores both sides.
+        variants: augmented versions of each photograph.
+        seed: of the augmentation.
+        with_text: whether the captions are encoded too, once each.
+        batch_size: pictures at once.
+        directory: where caches lie.
+        accelerator: its processes share the work.
+    """
+    key = {
+        "format": _FORMAT,
+        "photos": photos.content(),
+        "vae": module_fingerprint(pipeline.vae),
+        "scaling_factor": pipeline.vae.config.scaling_factor,
+        "transform": asdict(transform),
+        "variants": variants,
+        "seed": seed,
+    }
+    captions = photos.captions if with_text else []
+    if with_text:
+        key["text"] = module_fingerprint(pipeline.text_encoder)
+        key["captions"] = hashlib.sha256("\n".join(captions).encode()).hexdigest()
+    final = directory / hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+    if not final.is_dir():
+        partial = final.with_suffix(".partial")
+        if accelerator.is_main_process:
+            _create_files(partial, key, photos, pipeline, transform, variants, captions)
+        accelerator.wait_for_everyone()
+        _fill(partial, photos, pipeline, transform, seed, batch_size, accelerator)
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            partial.rename(final)
+    accelerator.wait_for_everyone()
+    return LatentCache(final)
+
+
+def _create_files(
+    partial: Path,
+    key: dict,
+    photos,
+    pipeline: ColorizationPipeline,
+    transform: TransformConfig,
+    variants: int,
+    captions: Sequence[str],
+) -> None:
+    """Empty arrays of the right size, unless a killed run left them; the small text part at once."""
+    partial.mkdir(parents=True, exist_ok=True)
+    (partial / "cache.json").write_text(json.dumps(key, indent=2) + "\n", encoding="utf-8")
+    side = transform.resolution // pipeline.vae_scale_factor
+    shape = (len(photos), variants, 2 if transform.flip else 1, pipeline.vae.config.latent_channels, side, side)
+    for name in ("color", "gray"):
+        if not (partial / f"{name}.npy").is_file():
+            _create_array(partial / f"{name}.npy", shape, np.float16)
+    if captions and not (partial / "text_index.npy").is_file():
+        _write_text(partial, pipeline, captions)
+    if not (partial / "done.npy").is_file():  # last: its presence says that the others are there
+        _create_array(partial / "done.npy", (len(photos),), np.bool_)
+
+
+def _create_array(file: Path, shape: tuple[int, ...], dtype) -> None:
+    """An array of zeros on disk, which appears under its name when it is complete."""
+    temporary = file.with_suffix(".tmp")
+    np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape).flush()
+    temporary.replace(file)
+
+
+def _write_text(partial: Path, pipeline: ColorizationPipeline, captions: Sequence[str]) -> None:
+    """Embeddings of the empty caption (row 0) and of every distinct caption."""
+    distinct = ["", *sorted(set(captions) - {""})]
+    rows = {caption: row for row, caption in enumerate(distinct)}
+    with torch.no_grad():
+        width = pipeline.encode_prompt([""]).shape[1:]
+        text = np.lib.format.open_memmap(
+            partial / "text.npy", mode="w+", dtype=np.float16, shape=(len(distinct), *width)
+        )
+        for row, caption in enumerate(tqdm(distinct, desc="captions", unit="caption")):
+            text[row] = pipeline.encode_prompt([caption])[0].float().cpu().numpy()
+    text.flush()
+    temporary = partial / "text_index.tmp.npy"
+    np.save(temporary, np.array([rows[caption] for caption in captions]))
+    temporary.replace(partial / "text_index.npy")
+
+
+def _fill(
+    partial: Path,
+    photos,
+    pipeline: ColorizationPipeline,
+    transform: TransformConfig,
+    seed: int,
+    batch_size: int,
+    accelerator: Accelerator,
+) -> None:
+    """This process's share of what is not done yet."""
+    color, gray, done = (np.load(partial / f"{name}.npy", mmap_mode="r+") for name in ("color", "gray", "done"))
+    missing = np.flatnonzero(~done)
+    accelerator.wait_for_everyone()  # all have read `done` before anyone writes to it
+    missing = missing[accelerator.process_index :: accelerator.num_processes]
+    per_photo = color.shape[1] * color.shape[2]
+    group = max(batch_size // per_photo, 1)
+    bar = tqdm(total=len(missing), desc="encoding", unit="photo", disable=not accelerator.is_local_main_process)
+    for start in range(0, len(missing), group):
+        rows = missing[start : start + group]
+        pictures = torch.stack(
+            [picture for row in rows for picture in _versions(photos.image(int(row)), transform, color.shape, seed, row)]
+        )
+        for target, batch in ((color, pictures), (gray, to_gray(pictures))):
+            with torch.no_grad():
+                z = torch.cat([pipeline.encode_image(part) for part in batch.split(batch_size)])
+            target[rows] = z.cpu().numpy().astype(np.float16).reshape(len(rows), *color.shape[1:])
+        done[rows] = True
+        bar.update(len(rows))
+    bar.close()
+    for array in (color, gray, done):
+        array.flush()
+
+
+def _versions(
+    image: Image.Image, transform: TransformConfig, shape: tuple[int, ...], seed: int, row: int
+) -> list[torch.Tensor]:
+    """All variants of a photograph, each followed by its mirror image where flips are stored."""
+    versions = []
+    for variant in range(shape[1]):
+        picture = prepare_image(image, transform, sample_rng(seed, "cache", int(row), variant))
+        versions += [picture, flip(picture)] if shape[2] == 2 else [picture]
+    return versions

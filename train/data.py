@@ -1,0 +1,216 @@
+"""Photographs with captions, and the endless stream of training samples that is drawn from them.
+
+Everything random about a sample (its place in the order, crop, mirroring, noise, severity, whether the caption is
+dropped) follows from the seed and the sample's position in the run. So a run can stop and go on at any position, and
+samples do not depend on how many processes share a batch.
+"""
+
+import functools
+import hashlib
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import datasets
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import Dataset
+
+from colorization.pipeline import ColorizationPipeline
+
+from .cache import LatentCache
+from .config import DataConfig, ObjectiveConfig
+from .severity import draw_severity
+from .sources import image_bytes, load_source
+from .transforms import TransformConfig, flip, prepare_image, sample_rng
+
+
+@dataclass(frozen=True, eq=False)
+class PhotoSet:
+    """Photographs of one or several data sets, by number.
+
+    Args:
+        parts: data sets with an undecoded `image` column.
+        rows: (part, row) of each photograph.
+        digests: SHA-256 of each photograph's bytes.
+        captions: of each photograph; without one the words of its label, or nothing.
+    """
+
+    parts: list[datasets.Dataset]
+    rows: list[tuple[int, int]]
+    digests: list[bytes]
+    captions: list[str]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def image(self, index: int) -> Image.Image:
+        """The decoded photograph."""
+        part, row = self.rows[index]
+        return Image.open(io.BytesIO(image_bytes(self.parts[part][row]["image"])))
+
+    def content(self) -> str:
+        """A name for exactly these photographs in this order."""
+        return hashlib.sha256(b"".join(self.digests)).hexdigest()
+
+
+def load_photos(config: DataConfig) -> tuple[PhotoSet, PhotoSet]:
+    """The photographs to train on, and those that `config.holdout` keeps out.
+
+    Raises:
+        ValueError: a source lacks the split, or no photograph is left to train on.
+    """
+    training, held_out = PhotoSet([], [], [], []), PhotoSet([], [], [], [])
+    for source in config.sources:
+        splits = load_source(source, config.name)
+        if config.split not in splits:
+            raise ValueError(f"`data.split` must be one of {sorted(splits)} for {source}, got {config.split!r}")
+        dataset = splits[config.split]
+        training.parts.append(dataset)
+        held_out.parts.append(dataset)
+        captions = _captions(dataset)
+        taken = 0
+        for row, cell in enumerate(dataset.select_columns(["image"])):
+            if config.limit is not None and taken >= config.limit:
+                break
+            digest = hashlib.sha256(image_bytes(cell["image"])).digest()
+            kept = config.holdout == 0 or int.from_bytes(digest, "big") % config.holdout != 0
+            photos = training if kept else held_out
+            photos.rows.append((len(photos.parts) - 1, row))
+            photos.digests.append(digest)
+            photos.captions.append(captions[row])
+            taken += kept
+    if not training.rows:
+        raise ValueError(f"`data.sources` must hold at least one photograph to train on, got none in {config.sources}")
+    return training, held_out
+
+
+def _captions(dataset: datasets.Dataset) -> list[str]:
+    """A caption for every row; without one the words of its label, or nothing."""
+    if "caption" in dataset.column_names:
+        return [caption or "" for caption in dataset["caption"]]
+    if "label" not in dataset.column_names:
+        return [""] * len(dataset)
+    labels, feature = dataset["label"], dataset.features["label"]
+    if isinstance(feature, datasets.ClassLabel):
+        labels = ["" if label is None else feature.int2str(label) for label in labels]
+    return [str(label or "").replace("_", " ") for label in labels]
+
+
+def transform_config(config: DataConfig) -> TransformConfig:
+    """The settings of `train.transforms` in the data's settings."""
+    return TransformConfig(
+        resolution=config.resolution,
+        crop=config.crop,
+        augment_probability=config.augment_probability,
+        saturation_probability=config.saturation_probability,
+        flip=config.flip,
+    )
+
+
+def tokenize(pipeline: ColorizationPipeline, caption: str) -> torch.Tensor:
+    """Token ids `(tokens,)` of a caption, cut and padded as the pipeline does it."""
+    limit = min(pipeline.tokenizer.model_max_length, pipeline.text_encoder.config.max_position_embeddings)
+    ids = pipeline.tokenizer(caption, padding="max_length", truncation=True, max_length=limit).input_ids
+    return torch.tensor(ids)
+
+
+Sample = dict[str, torch.Tensor]
+
+
+class PixelSamples:
+    """Samples with pictures, for encoding on the fly.
+
+    Args:
+        photos: where they come from.
+        transform: augmentation and crop.
+        text: turns a caption into the sample's `text`.
+    """
+
+    def __init__(self, photos: PhotoSet, transform: TransformConfig, text: Callable[[str], torch.Tensor]):
+        self.photos, self.transform, self.text = photos, transform, text
+
+    def draw(self, index: int, rng: np.random.Generator, with_caption: bool) -> Sample:
+        """`image` `(3, height, width)` in [-1, 1] and `text`."""
+        mirrored = self.transform.flip and rng.uniform() < 0.5
+        image = prepare_image(self.photos.image(index), self.transform, rng)
+        caption = self.photos.captions[index] if with_caption else ""
+        return {"image": flip(image) if mirrored else image, "text": self.text(caption)}
+
+
+class CachedSamples:
+    """Samples with latents, and where the text encoder is frozen with embeddings, from a cache.
+
+    Args:
+        cache: a complete cache.
+        text: turns a caption into the sample's `text`; None takes the embeddings in the cache.
+        captions: of the photographs, where `text` is given.
+    """
+
+    def __init__(
+        self,
+        cache: LatentCache,
+        text: Callable[[str], torch.Tensor] | None = None,
+        captions: Sequence[str] = (),
+    ):
+        self.cache, self.text, self.captions = cache, text, captions
+
+    def draw(self, index: int, rng: np.random.Generator, with_caption: bool) -> Sample:
+        """`z_color`, `z_gray` `(channels, h, w)` float32, and `text`."""
+        z_color, z_gray = self.cache.latents(index, rng)
+        if self.text is None:
+            text = self.cache.embedding(index if with_caption else None)
+        else:
+            text = self.text(self.captions[index] if with_caption else "")
+        return {"z_color": z_color, "z_gray": z_gray, "text": text}
+
+
+@functools.lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, count: int) -> np.ndarray:
+    return sample_rng(seed, "order", epoch).permutation(count)
+
+
+class SampleStream(Dataset):
+    """The run's samples by position: epoch after epoch, each in an order of its own.
+
+    Args:
+        samples: what draws a sample of one photograph.
+        count: number of photographs.
+        total: positions in the whole run, by which the progress of the training is told.
+        latent_shape: `(channels, h, w)` of the noise.
+        data, objective: settings.
+        seed: of everything random.
+    """
+
+    def __init__(
+        self,
+        samples: PixelSamples | CachedSamples,
+        count: int,
+        total: int,
+        latent_shape: tuple[int, int, int],
+        data: DataConfig,
+        objective: ObjectiveConfig,
+        seed: int,
+    ):
+        self.samples, self.count, self.total = samples, count, total
+        self.latent_shape, self.data, self.objective, self.seed = latent_shape, data, objective, seed
+
+    def __len__(self) -> int:
+        return self.total
+
+    def __getitem__(self, position: int) -> Sample:
+        """The sample, with its `severity` (0-d) and `noise` `(channels, h, w)`."""
+        epoch, place = divmod(position, self.count)
+        index = int(_order(self.seed, epoch, self.count)[place])
+        rng = sample_rng(self.seed, "sample", index, epoch)
+        severity = draw_severity(
+            rng, self.objective.severity, self.objective.severity_parameters, progress=position / self.total
+        )
+        with_caption = rng.uniform() >= self.data.caption_dropout
+        noise = rng.standard_normal(self.latent_shape, dtype=np.float32)
+        sample = self.samples.draw(index, rng, with_caption)
+        return sample | {
+            "severity": torch.tensor(severity, dtype=torch.float32),
+            "noise": torch.from_numpy(noise),
+        }

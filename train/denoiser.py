@@ -1,0 +1,128 @@
+"""The network that is trained to color latents, and its loss; the same for an adapter and for the small model."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch import nn
+from transformers import CLIPTextModel
+
+from colorization.degradation import to_gray
+from colorization.pipeline import ColorizationPipeline
+
+from .config import ObjectiveConfig
+from .objective import estimate_z_color, latent_loss, saturation_loss, training_pair
+
+
+class Denoiser(nn.Module):
+    """UNet, and where it is trained too the text encoder, behind one `forward`.
+
+    Args:
+        unet: with as many input channels as the latent, or twice as many: it then sees the gray latent as well.
+        num_train_timesteps: N; the timestep is severity * (N - 1).
+        text_encoder: None where captions come as embeddings.
+    """
+
+    def __init__(
+        self, unet: UNet2DConditionModel, num_train_timesteps: int, text_encoder: CLIPTextModel | None = None
+    ):
+        super().__init__()
+        self.unet, self.text_encoder, self.num_train_timesteps = unet, text_encoder, num_train_timesteps
+
+    def forward(
+        self, z: torch.Tensor, z_gray: torch.Tensor, severity: torch.Tensor, text: torch.Tensor
+    ) -> torch.Tensor:
+        """The UNet's output `(batch, channels, h, w)`.
+
+        Args:
+            z, z_gray: latents `(batch, channels, h, w)`.
+            severity: `(batch,)`.
+            text: token ids `(batch, tokens)` with a text encoder, else embeddings `(batch, tokens, width)`.
+        """
+        if self.text_encoder is not None:
+            text = self.text_encoder(text).last_hidden_state
+        widened = self.unet.config.in_channels == 2 * z.shape[1]
+        model_input = torch.cat([z, z_gray], dim=1) if widened else z
+        timestep = severity * (self.num_train_timesteps - 1)
+        return self.unet(model_input, timestep, encoder_hidden_states=text, return_dict=False)[0]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Losses of one batch.
+
+    Args:
+        total: what is minimised, 0-d.
+        per_sample: `(batch,)`, detached.
+        severity: `(batch,)`; None where there is none.
+        parts: mean of each unweighted term, for the log.
+    """
+
+    total: torch.Tensor
+    per_sample: torch.Tensor
+    severity: torch.Tensor | None
+    parts: dict[str, torch.Tensor]
+
+
+class ColorTask:
+    """Coloring latents (Diffusing Colors, Algorithm 1), for the training loop.
+
+    Args:
+        pipeline: the model; its scheduler says what is predicted and how the start is made.
+        objective: weights of the losses.
+        train_text_encoder: whether captions come as token ids and the text encoder learns too.
+        lpips: a perceptual distance of pictures in [-1, 1], where its weight is above 0.
+    """
+
+    def __init__(
+        self,
+        pipeline: ColorizationPipeline,
+        objective: ObjectiveConfig,
+        train_text_encoder: bool,
+        lpips: Callable | None = None,
+    ):
+        self.pipeline, self.objective, self.lpips = pipeline, objective, lpips
+        text_encoder = pipeline.text_encoder if train_text_encoder else None
+        self.network = Denoiser(pipeline.unet, pipeline.scheduler.config.num_train_timesteps, text_encoder)
+
+    def loss(self, network: nn.Module, batch: dict[str, torch.Tensor]) -> Loss:
+        """Loss of a batch of `train.data` samples.
+
+        Args:
+            network: `self.network`, as accelerate wrapped it.
+            batch: with `z_color` and `z_gray`, or with `image`.
+        """
+        objective = self.objective
+        z_color, z_gray, text = self._encode(batch)
+        severity = batch["severity"]
+        z, target = training_pair(
+            z_color, z_gray, batch["noise"], severity, objective.noise_scale, objective.prediction_type
+        )
+        output = network(z, z_gray, severity, text)
+        terms = {"latent": (objective.latent_weight, latent_loss(output, target))}
+        if objective.saturation_weight > 0 or objective.lpips_weight > 0:
+            z_hat = estimate_z_color(output, z, severity, objective.prediction_type)
+            image_hat = self.pipeline.decode_latents(z_hat)
+            with torch.no_grad():
+                image = self.pipeline.decode_latents(z_color)
+            if objective.saturation_weight > 0:
+                terms["saturation"] = (objective.saturation_weight, saturation_loss(image_hat, image))
+            if objective.lpips_weight > 0:
+                distance = self.lpips(2 * image_hat - 1, 2 * image - 1).flatten()
+                terms["lpips"] = (objective.lpips_weight, distance)
+        per_sample = sum(weight * values for weight, values in terms.values())
+        parts = {name: values.detach().mean() for name, (_, values) in terms.items()}
+        return Loss(per_sample.mean(), per_sample.detach(), severity, parts)
+
+    @torch.no_grad()
+    def _encode(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """z_color, z_gray and text; the gray picture is made from the very pixels that are encoded."""
+        text = batch["text"]
+        if "image" not in batch:
+            return batch["z_color"], batch["z_gray"], text
+        z_color = self.pipeline.encode_image(batch["image"])
+        z_gray = self.pipeline.encode_image(to_gray(batch["image"]))
+        if self.network.text_encoder is None and text.ndim == 2:
+            text = self.pipeline.text_encoder(text).last_hidden_state
+        return z_color, z_gray, text

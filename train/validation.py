@@ -1,0 +1,147 @@
+"""Validation during training: loss by severity, colorfulness against the originals, a grid of pictures."""
+
+import io
+import itertools
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from PIL import Image
+
+from colorization.color import colorfulness
+from colorization.degradation import to_gray
+from colorization.pipeline import ColorizationPipeline
+
+from .config import DataConfig, RunConfig
+from .data import PhotoSet, tokenize, transform_config
+from .denoiser import ColorTask
+from .sources import image_bytes, load_source
+from .transforms import prepare_image, sample_rng
+
+logger = logging.getLogger(__name__)
+
+SEVERITIES = (0.1, 0.3, 0.5, 0.7, 0.9)
+GRID_WIDTH = 192  # pixels of each picture
+
+
+def load_validation(run: RunConfig, data: DataConfig, held_out: PhotoSet) -> torch.Tensor | None:
+    """The validation's photographs as training pictures, without augmentation; None when there are none.
+
+    Training matters more than validation: a data set that cannot be reached gives a warning.
+
+    Returns:
+        `(count, 3, resolution, resolution)` in [-1, 1].
+    """
+    if run.validation_every == 0 or run.validation_dataset is None:
+        return None
+    if run.validation_dataset == "holdout":
+        if len(held_out) == 0:
+            raise ValueError("`run.validation_dataset` is holdout, but `data.holdout` keeps no photograph out")
+        images = (held_out.image(i) for i in range(len(held_out)))
+    else:
+        try:
+            splits = load_source(run.validation_dataset, streaming=True)
+            split = splits[run.validation_split if run.validation_split in splits else next(iter(splits))]
+            rows = list(itertools.islice(split, run.validation_count))
+        except (OSError, ValueError) as error:
+            logger.warning("no validation: %s cannot be read (%s)", run.validation_dataset, " ".join(str(error).split()))
+            return None
+        images = (Image.open(io.BytesIO(image_bytes(row["image"]))) for row in rows)
+    transform = transform_config(data)
+    plain = type(transform)(transform.resolution, "center", 0.0, 0.0, False)
+    rng = np.random.default_rng(0)  # nothing is drawn that would show
+    return torch.stack([prepare_image(image, plain, rng) for image in itertools.islice(images, run.validation_count)])
+
+
+class Validation:
+    """Validates the model as it is being trained.
+
+    Args:
+        task: the network and its loss.
+        pipeline: the same model, for sampling.
+        images: from :func:`load_validation`.
+        run: settings; pictures go to `validation/step-000100.jpg` in its folder.
+        accelerator: whose trackers get the results.
+        idle: components that training keeps off the device; they come back for the validation.
+    """
+
+    def __init__(
+        self,
+        task: ColorTask,
+        pipeline: ColorizationPipeline,
+        images: torch.Tensor,
+        run: RunConfig,
+        accelerator: Accelerator,
+        idle: Sequence[torch.nn.Module] = (),
+    ):
+        self.task, self.pipeline, self.images, self.run = task, pipeline, images, run
+        self.accelerator, self.idle = accelerator, idle
+
+    def __call__(self, step: int) -> None:
+        """Measure, draw, log."""
+        self.task.network.eval()
+        for component in self.idle:
+            component.to(self.accelerator.device)
+        with torch.no_grad(), self.accelerator.autocast():
+            values = self._losses()
+            colored = self._color()
+        for component in self.idle:
+            component.to("cpu")
+        original = (self.images / 2 + 0.5).clamp(0, 1)
+        output, truth = colorfulness(colored), colorfulness(original)
+        values["validation/colorfulness"] = float(output.mean())
+        values["validation/colorfulness_ratio"] = float(output.mean() / truth.mean())
+        grid = draw_grid([to_gray(original), colored, original])
+        file = Path(self.run.output_dir) / "validation" / f"step-{step:06d}.jpg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_suffix(".tmp")
+        grid.save(temporary, format="JPEG", quality=90)
+        temporary.replace(file)
+        self.accelerator.log(values, step=step)
+        for tracker in self.accelerator.trackers:
+            if tracker.name == "tensorboard":
+                tracker.log_images({"validation": np.asarray(grid)[None]}, step=step, dataformats="NHWC")
+            else:
+                tracker.log_images({"validation": [grid]}, step=step)
+
+    def _losses(self) -> dict[str, float]:
+        """Loss without captions at fixed severities, with the same noise every time."""
+        device, pipeline = self.accelerator.device, self.pipeline
+        text = tokenize(pipeline, "").to(device)
+        values = {}
+        for severity in SEVERITIES:
+            losses = []
+            for i, image in enumerate(self.images):
+                z_shape = (pipeline.vae.config.latent_channels, *(s // pipeline.vae_scale_factor for s in image.shape[1:]))
+                noise = sample_rng(self.run.seed, "validation", i).standard_normal(z_shape, dtype=np.float32)
+                batch = {
+                    "image": image[None].to(device),
+                    "text": text[None],
+                    "noise": torch.from_numpy(noise)[None].to(device),
+                    "severity": torch.tensor([severity], device=device),
+                }
+                losses.append(self.task.loss(self.task.network, batch).per_sample)
+            values[f"validation/loss_at_severity_{severity}"] = float(torch.cat(losses).mean())
+        return values
+
+    def _color(self) -> torch.Tensor:
+        """The gray pictures colored without a prompt, `(count, 3, resolution, resolution)` in [0, 1]."""
+        gray = to_gray(self.images / 2 + 0.5)
+        self.pipeline.set_progress_bar_config(disable=True)
+        colored = self.pipeline(list(gray), seed=list(range(len(gray))), output_type="pt").images
+        return torch.stack(colored)
+
+
+def draw_grid(columns: Sequence[torch.Tensor]) -> Image.Image:
+    """Pictures `(rows, 3, height, width)` in [0, 1], one tensor a column, side by side."""
+    count = len(columns[0])
+    height, width = (round(GRID_WIDTH * side / columns[0].shape[3]) for side in columns[0].shape[2:])
+    grid = Image.new("RGB", (len(columns) * width, count * height))
+    for x, column in enumerate(columns):
+        for y, picture in enumerate(column):
+            pixels = (picture.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+            grid.paste(Image.fromarray(pixels).resize((width, height)), (x * width, y * height))
+    return grid
