@@ -94,6 +94,7 @@ def build_cache(
         "transform": asdict(transform),
         "variants": variants,
         "seed": seed,
+        "precision": accelerator.mixed_precision,
     }
     captions = photos.captions if with_text else []
     if with_text:
@@ -180,10 +181,14 @@ def _fill(
     for start in range(0, len(missing), group):
         rows = missing[start : start + group]
         pictures = torch.stack(
-            [picture for row in rows for picture in _versions(photos.image(int(row)), transform, color.shape, seed, row)]
+            [
+                picture
+                for row in rows
+                for picture in _versions(photos.image(int(row)), transform, color.shape, seed, row)
+            ]
         )
         for target, batch in ((color, pictures), (gray, to_gray(pictures))):
-            with torch.no_grad():
+            with torch.no_grad(), accelerator.autocast():
                 z = torch.cat([pipeline.encode_image(part) for part in batch.split(batch_size)])
             target[rows] = z.cpu().numpy().astype(np.float16).reshape(len(rows), *color.shape[1:])
         done[rows] = True

@@ -23,9 +23,7 @@ def save_only_trained(accelerator: Accelerator) -> None:
         for model in models:
             weights.pop()
             module = accelerator.unwrap_model(model)
-            trained = {
-                name: p.detach().cpu().contiguous() for name, p in module.named_parameters() if p.requires_grad
-            }
+            trained = {name: p.detach().cpu().contiguous() for name, p in module.named_parameters() if p.requires_grad}
             if accelerator.is_main_process:
                 save_file(trained, Path(directory) / WEIGHTS_FILE)
 

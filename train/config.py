@@ -166,7 +166,7 @@ class ObjectiveConfig:
     """What is learned.
 
     Args:
-        prediction_type: what the UNet predicts: velocity (z_color - z_1), residual (z_color - z_a) or sample (z_color).
+        prediction_type: what the UNet predicts, see `colorization.degradation.predict_z_color`.
         noise_scale: sigma of the stochastic start; 0 is cold diffusion.
         severity: distribution of the severities that are trained; "shifted" is uniform for the first half of the
             training, then leans to gray.

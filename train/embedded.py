@@ -8,6 +8,7 @@ The same command continues a run that was stopped. The result, a complete model,
 """
 
 import copy
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -253,10 +254,12 @@ def save_model(pipeline: ColorizationPipeline, directory: Path) -> None:
     components = {name: copy.deepcopy(getattr(pipeline, name)).half() for name in ("vae", "unet", "text_encoder")}
     settings = {key: value for key, value in pipeline.config.items() if not key.startswith("_")}
     settings = {key: value for key, value in settings.items() if key not in pipeline.components}
-    half = ColorizationPipeline(
-        **components, tokenizer=pipeline.tokenizer, scheduler=pipeline.scheduler, **settings
-    )
+    half = ColorizationPipeline(**components, tokenizer=pipeline.tokenizer, scheduler=pipeline.scheduler, **settings)
     half.save_pretrained(partial)
+    # AutoencoderTiny stores a setting that it warns about when it reads it.
+    vae_config = json.loads((partial / "vae" / "config.json").read_text(encoding="utf-8"))
+    vae_config.pop("block_out_channels", None)
+    (partial / "vae" / "config.json").write_text(json.dumps(vae_config, indent=2) + "\n", encoding="utf-8")
     shutil.rmtree(directory, ignore_errors=True)
     partial.rename(directory)
 

@@ -47,7 +47,9 @@ def load_validation(run: RunConfig, data: DataConfig, held_out: PhotoSet) -> tor
             split = splits[run.validation_split if run.validation_split in splits else next(iter(splits))]
             rows = list(itertools.islice(split, run.validation_count))
         except (OSError, ValueError) as error:
-            logger.warning("no validation: %s cannot be read (%s)", run.validation_dataset, " ".join(str(error).split()))
+            logger.warning(
+                "no validation: %s cannot be read (%s)", run.validation_dataset, " ".join(str(error).split())
+            )
             return None
         images = (Image.open(io.BytesIO(image_bytes(row["image"]))) for row in rows)
     transform = transform_config(data)
@@ -115,7 +117,10 @@ class Validation:
         for severity in SEVERITIES:
             losses = []
             for i, image in enumerate(self.images):
-                z_shape = (pipeline.vae.config.latent_channels, *(s // pipeline.vae_scale_factor for s in image.shape[1:]))
+                z_shape = (
+                    pipeline.vae.config.latent_channels,
+                    *(s // pipeline.vae_scale_factor for s in image.shape[1:]),
+                )
                 noise = sample_rng(self.run.seed, "validation", i).standard_normal(z_shape, dtype=np.float32)
                 batch = {
                     "image": image[None].to(device),

@@ -1,0 +1,537 @@
+"""The trainers: what is learned, in which order, and that a run can be stopped and go on."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from conftest import EXAMPLES, tiny_components, tiny_pipeline
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from colorization.degradation import degrade, predict_z_color, start_latent, to_gray
+from train.cache import LatentCache, _versions, build_cache
+from train.checkpoint import find_checkpoint, list_checkpoints, prune_checkpoints
+from train.color import load_lpips
+from train.config import (
+    LORA_TARGETS,
+    DataConfig,
+    EmbeddedTraining,
+    LoraTraining,
+    ObjectiveConfig,
+    OptimConfig,
+    RunConfig,
+    parse_command_line,
+    to_yaml,
+)
+from train.data import PixelSamples, SampleStream, load_photos, tokenize, transform_config
+from train.denoiser import ColorTask
+from train.loop import TrainingStopped, build_optimizer, create_accelerator, train
+from train.lora import add_adapter, build_pipeline
+from train.objective import (
+    autoencoder_loss,
+    estimate_z_color,
+    hsv_saturation,
+    latent_loss,
+    loss_by_severity,
+    saturation_loss,
+    training_pair,
+)
+from train.severity import draw_severity
+from train.transforms import TransformConfig
+
+ROOT = Path(__file__).parent.parent
+
+
+def lora_config(folder: Path, base: Path | str = "embedded", **changes) -> LoraTraining:
+    """The smoke config, smaller and with another base and folder; `changes` as {"run": {...}, "data": {...}}."""
+    config, _ = parse_command_line(LoraTraining, "", ["--config", "smoke", "--output-dir", str(folder)])
+    config = replace(
+        config,
+        model=replace(config.model, base=str(base), gray_conditioning=base == "embedded"),
+        objective=replace(config.objective, noise_scale=0.6 if base == "embedded" else 0.0),
+        data=replace(config.data, sources=[str(EXAMPLES)], limit=4),
+        run=replace(config.run, validation_every=0, trackers="none", batch_size=2),
+    )
+    for part, values in changes.items():
+        config = replace(config, **{part: replace(getattr(config, part), **values)})
+    return config
+
+
+# Objective
+
+
+@pytest.mark.parametrize("prediction_type", ["velocity", "residual", "sample"])
+@pytest.mark.parametrize("noise_scale", [0.0, 0.6])
+def test_the_target_turned_back_is_the_color_latent(prediction_type, noise_scale):
+    generator = torch.Generator().manual_seed(0)
+    z_color, z_gray, noise = (torch.randn(5, 4, 6, 6, generator=generator) for _ in range(3))
+    severity = torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0])
+    z, target = training_pair(z_color, z_gray, noise, severity, noise_scale, prediction_type)
+    assert torch.equal(z, degrade(z_color, start_latent(z_gray, noise, noise_scale), severity))
+    assert torch.allclose(predict_z_color(target, z, severity, prediction_type), z_color, atol=1e-5)
+    assert torch.allclose(estimate_z_color(target, z, severity, prediction_type), z_color, atol=1e-5)
+    assert torch.equal(latent_loss(target, target), torch.zeros(5))
+
+
+def test_the_velocity_loss_weighs_every_severity_alike():
+    """A mean squared error on z_hat would scale the gradient by a^2: nothing would be learned near color."""
+    generator = torch.Generator().manual_seed(0)
+    z_color, z_gray, error = (torch.randn(1, 4, 6, 6, generator=generator) for _ in range(3))
+    sizes = []
+    for a in (0.1, 1.0):
+        _, target = training_pair(z_color, z_gray, None, torch.tensor([a]), 0.0, "velocity")
+        output = (target + error).requires_grad_()
+        latent_loss(output, target).sum().backward()
+        sizes.append(output.grad.norm())
+    assert torch.allclose(sizes[0], sizes[1])
+
+
+def test_saturation_loss_sees_washed_out_colors():
+    vivid = torch.tensor([0.9, 0.2, 0.1]).view(1, 3, 1, 1).expand(2, 3, 4, 4)
+    washed = to_gray(vivid) * 0.5 + vivid * 0.5
+    assert torch.allclose(hsv_saturation(vivid), torch.full((2, 4, 4), 8 / 9))
+    assert torch.equal(saturation_loss(vivid, vivid), torch.zeros(2))
+    assert (saturation_loss(washed, vivid) > 0.25).all()
+
+
+def test_saturation_loss_reaches_the_network(tmp_path):
+    pipeline = tiny_pipeline()
+    task = ColorTask(pipeline, ObjectiveConfig(latent_weight=0.0, saturation_weight=1.0), False)
+    generator = torch.Generator().manual_seed(0)
+    batch = {
+        "z_color": torch.randn(2, 4, 16, 16, generator=generator),
+        "z_gray": torch.randn(2, 4, 16, 16, generator=generator),
+        "noise": torch.zeros(2, 4, 16, 16),
+        "severity": torch.tensor([0.4, 0.9]),
+        "text": torch.randn(2, 77, 32, generator=generator),
+    }
+    loss = task.loss(task.network, batch)
+    loss.total.backward()
+    assert set(loss.parts) == {"latent", "saturation"} and loss.per_sample.shape == (2,)
+    assert pipeline.unet.conv_out.weight.grad.abs().sum() > 0
+
+
+def test_lpips_without_its_weights_is_an_error_that_says_so(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(ValueError, match="objective.lpips_weight"):
+        load_lpips(ObjectiveConfig(lpips_weight=0.1), torch.device("cpu"))
+    assert load_lpips(ObjectiveConfig(), torch.device("cpu")) is None
+
+
+def test_autoencoder_loss_is_zero_for_the_picture_itself_but_for_the_energy():
+    picture = torch.rand(2, 3, 8, 8) * 2 - 1
+    z = torch.full((2, 4, 2, 2), 3.0)
+    loss = autoencoder_loss(picture, picture, z, 2.0, 0.5, 1e-2)
+    assert torch.allclose(loss, torch.full((2,), 0.09))
+    assert (autoencoder_loss(-picture, picture, z, 2.0, 0.5, 1e-2) > loss).all()
+
+
+def test_losses_are_told_apart_by_severity():
+    values = loss_by_severity(torch.tensor([1.0, 3.0, 5.0]), torch.tensor([0.1, 0.15, 1.0]))
+    assert values == {"0.0-0.2": 2.0, "0.8-1.0": 5.0}
+
+
+def test_severity_distributions():
+    def mean(*arguments, progress=0.0):
+        rng = np.random.default_rng(0)
+        drawn = [draw_severity(rng, *arguments, progress=progress) for _ in range(4000)]
+        assert 0 <= min(drawn) and max(drawn) <= 1
+        return np.mean(drawn)
+
+    assert mean("uniform") == pytest.approx(0.5, abs=0.02)
+    assert mean("shifted") == pytest.approx(0.5, abs=0.02)
+    assert mean("shifted", progress=0.6) == pytest.approx(2 / 3, abs=0.02)
+    assert mean("beta", (3.0, 1.0)) == pytest.approx(0.75, abs=0.02)
+    assert mean("logit_normal", (0.0, 1.0)) == pytest.approx(0.5, abs=0.02)
+    assert mean("logit_normal", (1.0, 1.0)) > 0.65
+    with pytest.raises(ValueError, match="distribution"):
+        draw_severity(np.random.default_rng(0), "linear")
+
+
+# Settings
+
+
+def test_configs_are_complete_and_survive_yaml(tmp_path):
+    for name, kind in (
+        ("imagenette-sd21", LoraTraining),
+        ("imagenette-sd21-plus", LoraTraining),
+        ("smoke", LoraTraining),
+        ("embedded", EmbeddedTraining),
+        ("embedded-cpu", EmbeddedTraining),
+        ("embedded-smoke", EmbeddedTraining),
+    ):
+        config, options = parse_command_line(kind, "", ["--config", name])
+        assert options.resume is None and not options.dry_run
+        file = tmp_path / f"{name}.yaml"
+        file.write_text(to_yaml(config), encoding="utf-8")
+        assert parse_command_line(kind, "", ["--config", str(file)])[0] == config
+
+
+def test_the_reports_settings():
+    config, _ = parse_command_line(LoraTraining, "", ["--config", "imagenette-sd21"])
+    assert (config.lora.rank, config.lora.alpha, config.lora.targets) == (16, 16, list(LORA_TARGETS))
+    assert (config.optim.learning_rate, config.run.batch_size, config.run.epochs) == (1e-5, 16, 3)
+    assert (config.objective.prediction_type, config.objective.severity) == ("residual", "shifted")
+    assert (config.data.augment_probability, config.data.saturation_probability) == (0.1, 0.4)
+    assert config.data.caption_dropout == 0.1
+
+
+def test_flags_win_over_the_file():
+    config, options = parse_command_line(
+        LoraTraining, "", ["--config", "smoke", "--optim.learning_rate", "0.5", "--output-dir", "x", "--resume"]
+    )
+    assert (config.optim.learning_rate, config.run.output_dir, options.resume) == (0.5, "x", "latest")
+    assert config.lora.rank == 4
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--config", "nope"], "`--config` must be a YAML file or one of"),
+        (["--config", "smoke", "--optim.learning_rate", "0"], "`optim.learning_rate` must be above 0, got 0.0"),
+        (["--config", "smoke", "--objective.prediction_type", "epsilon"], "prediction_type"),
+        (["--config", "smoke", "--model.gray_conditioning", "false"], "needs `model.gray_conditioning` true"),
+        (["--config", "smoke", "--run.batch_size", "two"], "run.batch_size"),
+        (["--config", "smoke", "--data.caption_dropout", "1.5"], "`data.caption_dropout` must be between 0 and 1"),
+        (["--config", "smoke", "--nonsense", "1"], "nonsense"),
+        ([], "`data.sources` must be at least one data set"),
+    ],
+)
+def test_wrong_settings_end_with_one_line(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        parse_command_line(LoraTraining, "", arguments)
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2
+    assert error.startswith("error: ") and error.count("\n") == 1 and message in error
+
+
+def test_the_dry_run_of_the_report_counts_its_parameters():
+    result = subprocess.run(
+        [sys.executable, "-m", "train.lora", "--config", "imagenette-sd21", "--dry-run"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "trainable parameters: 6,115,328" in result.stdout
+    assert "UNet parameters:      865,910,724" in result.stdout
+
+
+# Data
+
+
+def test_samples_follow_from_seed_and_position_alone(tmp_path):
+    data = DataConfig(sources=[str(EXAMPLES)], limit=3, resolution=16)
+    photos, _ = load_photos(data)
+    pipeline = tiny_pipeline()
+
+    def stream(seed=0, total=12):
+        samples = PixelSamples(photos, transform_config(data), lambda caption: tokenize(pipeline, caption))
+        return SampleStream(samples, len(photos), total, (4, 8, 8), data, ObjectiveConfig(), seed)
+
+    first, again = stream(), stream()
+    assert len(first) == 12
+    for position in (7, 2, 7):
+        a, b = first[position], again[position]
+        assert all(torch.equal(a[key], b[key]) for key in a)
+    assert not torch.equal(first[0]["noise"], stream(seed=1)[0]["noise"])
+    epochs = [[first[epoch * 3 + i]["noise"].sum().item() for i in range(3)] for epoch in range(4)]
+    assert len({value for epoch in epochs for value in epoch}) == 12  # the same photograph gets fresh noise
+
+
+def test_every_photograph_is_seen_once_an_epoch():
+    data = DataConfig(sources=[str(EXAMPLES)], resolution=16, caption_dropout=0.0)
+    photos, _ = load_photos(data)
+    photos = replace(photos, captions=[str(i) for i in range(len(photos))])
+    samples = PixelSamples(photos, transform_config(data), lambda caption: torch.tensor(int(caption)))
+    stream = SampleStream(samples, len(photos), 24, (4, 8, 8), data, ObjectiveConfig(), 0)
+    orders = [[int(stream[epoch * 12 + i]["text"]) for i in range(12)] for epoch in range(2)]
+    assert sorted(orders[0]) == sorted(orders[1]) == list(range(12))
+    assert orders[0] != orders[1]
+
+
+def test_captions_are_dropped_for_a_tenth():
+    data = DataConfig(sources=[str(EXAMPLES)], limit=1, resolution=8)
+    photos, _ = load_photos(data)
+    photos = replace(photos, captions=["words"])
+    samples = PixelSamples(photos, TransformConfig(8), lambda caption: torch.tensor(float(caption == "")))
+    stream = SampleStream(samples, 1, 300, (1, 1, 1), data, ObjectiveConfig(), 0)
+    assert 10 <= sum(float(stream[i]["text"]) for i in range(300)) <= 55
+
+
+def test_held_out_photographs_are_no_training_data():
+    everything, nothing = load_photos(DataConfig(sources=[str(EXAMPLES)]))
+    training, held_out = load_photos(DataConfig(sources=[str(EXAMPLES)], holdout=3))
+    assert len(nothing) == 0 and len(held_out) > 0
+    assert not set(training.digests) & set(held_out.digests)
+    assert set(training.digests) | set(held_out.digests) == set(everything.digests)
+    assert all(int.from_bytes(digest, "big") % 3 == 0 for digest in held_out.digests)
+
+
+def test_a_missing_split_names_those_that_there_are():
+    with pytest.raises(ValueError, match=r"`data.split` must be one of \['train'\]"):
+        load_photos(DataConfig(sources=[str(EXAMPLES)], split="test"))
+
+
+# Cache
+
+
+@pytest.fixture(scope="module")
+def small_photos():
+    return load_photos(DataConfig(sources=[str(EXAMPLES)], limit=3))[0]
+
+
+def build(photos, folder, variants=2, transform=None, pipeline=None) -> LatentCache:
+    transform = transform or TransformConfig(32, augment_probability=1.0)
+    pipeline = pipeline or tiny_pipeline()
+    return build_cache(photos, pipeline, transform, variants, 0, True, 4, folder, Accelerator(cpu=True))
+
+
+def test_the_cache_holds_what_encoding_on_the_fly_would_give(small_photos, tmp_path):
+    cache = build(small_photos, tmp_path)
+    assert cache.color.shape == (3, 2, 2, 4, 16, 16)
+    assert not np.array_equal(cache.color[0, 0], cache.color[0, 1])  # variants differ
+    pipeline = tiny_pipeline()
+    pictures = torch.stack(
+        _versions(small_photos.image(1), TransformConfig(32, augment_probability=1.0), cache.color.shape, 0, 1)
+    )
+    with torch.no_grad():
+        z_color, z_gray = pipeline.encode_image(pictures), pipeline.encode_image(to_gray(pictures))
+    assert np.allclose(cache.color[1].reshape(4, 4, 16, 16), z_color.numpy(), atol=2e-3)
+    assert np.allclose(cache.gray[1].reshape(4, 4, 16, 16), z_gray.numpy(), atol=2e-3)
+    with torch.no_grad():
+        assert torch.allclose(cache.embedding(None), pipeline.encode_prompt([""])[0], atol=2e-3)
+
+
+def test_a_cache_is_found_again_and_a_half_filled_one_is_finished(small_photos, tmp_path):
+    cache = build(small_photos, tmp_path)
+    modified = (cache.directory / "color.npy").stat().st_mtime_ns
+    assert build(small_photos, tmp_path).directory == cache.directory
+    assert (cache.directory / "color.npy").stat().st_mtime_ns == modified
+
+    # As a kill leaves it: one photograph not encoded.
+    expected = np.array(cache.color)
+    partial = cache.directory.with_suffix(".partial")
+    cache.directory.rename(partial)
+    for name, value in (("done", False), ("color", 0)):
+        array = np.load(partial / f"{name}.npy", mmap_mode="r+")
+        array[1] = value
+        array.flush()
+    again = build(small_photos, tmp_path)
+    assert np.allclose(again.color, expected, atol=2e-3) and not partial.exists()
+
+
+def test_other_settings_make_another_cache(small_photos, tmp_path):
+    first = build(small_photos, tmp_path)
+    assert build(small_photos, tmp_path, variants=1).directory != first.directory
+    assert build(small_photos, tmp_path, transform=TransformConfig(16)).directory != first.directory
+    other = tiny_pipeline()
+    with torch.no_grad():
+        other.vae.quant_conv.bias += 1
+    assert build(small_photos, tmp_path, pipeline=other).directory != first.directory
+
+
+# Adapter
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_what_is_trained_is_float32_and_everything_else_frozen(precision, tmp_path, stock_sd_folder):
+    config = lora_config(tmp_path, stock_sd_folder, run={"mixed_precision": precision})
+    config = replace(config, model=replace(config.model, gray_conditioning=True))
+    pipeline = build_pipeline(config, torch.device("cpu"))
+    trained = {name: p for name, p in pipeline.unet.named_parameters() if p.requires_grad}
+    assert {p.dtype for p in trained.values()} == {torch.float32}
+    assert all("lora" in name or name.startswith("conv_in.") for name in trained)
+    assert {"conv_in.weight", "conv_in.bias"} <= set(trained)
+    assert not any(p.requires_grad for part in (pipeline.vae, pipeline.text_encoder) for p in part.parameters())
+    frozen = torch.bfloat16 if precision == "bf16" else torch.float32
+    assert pipeline.unet.conv_out.weight.dtype == frozen
+
+
+def test_a_widened_model_begins_where_the_base_is(tmp_path, stock_sd_folder):
+    config = lora_config(tmp_path, stock_sd_folder)
+    config = replace(config, model=replace(config.model, gray_conditioning=True))
+    wide = build_pipeline(config, torch.device("cpu")).unet
+    narrow = tiny_components()["unet"]
+    z, z_gray, text = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8), torch.randn(2, 5, 32)
+    with torch.no_grad():
+        expected = narrow(z, 500, text).sample
+        assert torch.allclose(wide(torch.cat([z, z_gray], dim=1), 500, text).sample, expected, atol=1e-6)
+
+
+def test_gradients_are_clipped(tmp_path):
+    """A well-known script hands the clipping an iterator that the optimizer has used up."""
+    pipeline = tiny_pipeline()
+    add_adapter(pipeline.unet, lora_config(tmp_path, "x"), 4)
+    task = ColorTask(pipeline, ObjectiveConfig(latent_weight=1e6), False)
+    norms = []
+
+    def note_norm(optimizer, arguments, keywords):
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"]]
+        norms.append(float(torch.nn.utils.get_total_norm(gradients)))
+
+    hook = register_optimizer_step_pre_hook(note_norm)
+    run = RunConfig(str(tmp_path), batch_size=1, mixed_precision="no", trackers="none")
+    train(task, _Samples(2), OptimConfig(max_grad_norm=0.5), run, create_accelerator(run), None, tmp_path)
+    hook.remove()
+    assert norms == pytest.approx([0.5, 0.5], rel=1e-3)
+
+
+class _Samples(torch.utils.data.Dataset):
+    def __init__(self, count: int, value: float = 1.0):
+        self.count, self.value = count, value
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, position):
+        generator = torch.Generator().manual_seed(position)
+        return {
+            "z_color": self.value * torch.randn(4, 8, 8, generator=generator),
+            "z_gray": torch.randn(4, 8, 8, generator=generator),
+            "noise": torch.randn(4, 8, 8, generator=generator),
+            "severity": torch.rand((), generator=generator),
+            "text": torch.randn(5, 32, generator=generator),
+        }
+
+
+# Loop
+
+
+def make_task() -> ColorTask:
+    """The same small adapter every time."""
+    pipeline = tiny_pipeline()
+    torch.manual_seed(0)
+    add_adapter(pipeline.unet, lora_config(Path("unused"), "x"), 4)
+    return ColorTask(pipeline, ObjectiveConfig(), False)
+
+
+def trained_weights(task: ColorTask) -> dict[str, torch.Tensor]:
+    return {name: p.detach().clone() for name, p in task.network.named_parameters() if p.requires_grad}
+
+
+def run_loop(folder: Path, samples, checkpoint: Path | None = None, **changes) -> dict[str, torch.Tensor]:
+    run = RunConfig(str(folder), batch_size=2, mixed_precision="no", trackers="none", checkpoint_every=1)
+    run = replace(run, **changes)
+    task = make_task()
+    optim = OptimConfig(1e-2, "cosine", 1, ema_decay=0.9)
+    train(task, samples, optim, run, create_accelerator(run), checkpoint, folder)
+    return trained_weights(task)
+
+
+def test_going_on_gives_the_same_bits_as_never_having_stopped(tmp_path):
+    whole = run_loop(tmp_path / "whole", _Samples(10), checkpoints_total_limit=10)
+    middle = tmp_path / "whole" / "checkpoint-000002"
+    resumed = run_loop(tmp_path / "resumed", _Samples(10), checkpoint=middle)
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    start = trained_weights(make_task())
+    assert any(not torch.equal(whole[name], start[name]) for name in whole)
+
+
+def test_accumulated_gradients_equal_a_larger_batch(tmp_path):
+    large = run_loop(tmp_path / "large", _Samples(8), batch_size=4)
+    small = run_loop(tmp_path / "small", _Samples(8), batch_size=2, gradient_accumulation_steps=2)
+    assert all(torch.allclose(large[name], small[name], atol=1e-5) for name in large)
+
+
+def test_checkpoints_hold_what_is_trained_and_no_more_than_allowed(tmp_path):
+    weights = run_loop(tmp_path, _Samples(10), checkpoints_total_limit=2)
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["checkpoint-000004", "checkpoint-000005"]
+    stored = load_file(tmp_path / "checkpoint-000005" / "trained.safetensors")
+    assert stored.keys() == weights.keys()
+    size = sum(file.stat().st_size for file in (tmp_path / "checkpoint-000005").iterdir())
+    unet = sum(p.numel() * 4 for p in make_task().network.parameters())
+    assert size < unet  # the frozen UNet is not in it
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_step_and_keeps_the_checkpoint(tmp_path):
+    class Poisoned(_Samples):
+        def __getitem__(self, position):
+            sample = super().__getitem__(position)
+            return sample | {"z_color": sample["z_color"] * math.nan} if position == 5 else sample
+
+    with pytest.raises(TrainingStopped, match=r"the loss is nan at step 3; the last good checkpoint is .*000002"):
+        run_loop(tmp_path, Poisoned(10))
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["checkpoint-000001", "checkpoint-000002"]
+    stored = load_file(tmp_path / "checkpoint-000002" / "trained.safetensors")
+    assert all(tensor.isfinite().all() for tensor in stored.values())
+
+
+def test_half_written_checkpoints_are_no_checkpoints(tmp_path):
+    for name in (".checkpoint-000003.partial", "checkpoint-000001", "checkpoint-1000000", "checkpoint-x"):
+        (tmp_path / name).mkdir()
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["checkpoint-000001", "checkpoint-1000000"]
+    prune_checkpoints(tmp_path, 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-1000000", "checkpoint-x"]
+
+
+def test_a_checkpoint_that_was_asked_for_must_be_there(tmp_path):
+    assert find_checkpoint(tmp_path, None) is None
+    with pytest.raises(ValueError, match="needs a checkpoint in"):
+        find_checkpoint(tmp_path, "latest")
+    with pytest.raises(ValueError, match="must be a checkpoint folder"):
+        find_checkpoint(tmp_path, str(tmp_path / "checkpoint-000009"))
+
+
+def test_eight_bit_without_its_package_says_what_to_install():
+    pytest.importorskip("torch")
+    with pytest.raises(ValueError, match="bitsandbytes"):
+        build_optimizer([torch.nn.Parameter(torch.zeros(1))], OptimConfig(eight_bit=True))
+
+
+# Commands
+
+
+def command(*arguments: str, processes: int = 1) -> list[str]:
+    launch = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes)] if processes > 1 else []
+    return [sys.executable, *launch, "-m", "train.lora", *arguments]
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+
+def start_from_sd(folder: Path, base: Path) -> list[str]:
+    """Flags of a run on a tiny Stable Diffusion model."""
+    return [
+        *("--config", "smoke", "--output-dir", str(folder), "--model.base", str(base)),
+        *("--data.sources", json.dumps([str(EXAMPLES)]), "--data.limit", "8", "--data.resolution", "16"),
+        *("--run.validation_every", "0", "--run.trackers", "none"),
+    ]
+
+
+def test_two_processes_train_the_same_adapter_as_one_with_twice_the_batch(tmp_path, stock_sd_folder):
+    def adapter(name: str, processes: int, batch: int) -> dict[str, torch.Tensor]:
+        flags = [*start_from_sd(tmp_path / name, stock_sd_folder), "--run.batch_size", str(batch)]
+        subprocess.run(command(*flags, processes=processes), cwd=ROOT, env=environment(), check=True)
+        summary = json.loads((tmp_path / name / "summary.json").read_text())
+        assert summary["processes"] == processes and summary["samples"] == 6 * 4
+        return load_file(tmp_path / name / "adapter" / "pytorch_lora_weights.safetensors")
+
+    two, one = adapter("two", 2, 2), adapter("one", 1, 4)
+    assert two.keys() == one.keys()
+    # Adam divides by the gradient's size, so sums in another order show; the learning rate is 1e-3.
+    assert all(torch.allclose(two[name], one[name], atol=2e-5) for name in one)
+
+
+def test_another_config_in_the_same_folder_is_refused(tmp_path, stock_sd_folder):
+    flags = [*start_from_sd(tmp_path, stock_sd_folder), "--run.max_steps", "1"]
+    subprocess.run(command(*flags), cwd=ROOT, env=environment(), check=True)
+    with safe_open(tmp_path / "adapter" / "pytorch_lora_weights.safetensors", "pt") as file:
+        assert "learning_rate: 0.001" in file.metadata()["training_config"]
+        assert json.loads(file.metadata()["lora_adapter_metadata"])["unet.lora_alpha"] == 8
+    again = subprocess.run(
+        command(*flags, "--optim.learning_rate", "0.5"), cwd=ROOT, env=environment(), capture_output=True, text=True
+    )
+    assert again.returncode == 2
+    assert "optim.learning_rate was 0.001 and is 0.5" in again.stderr.splitlines()[-1]

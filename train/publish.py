@@ -1,0 +1,541 @@
+"""`python -m train.publish`: upload a trained adapter or model to the Hugging Face Hub, with a model card."""
+
+import argparse
+import json
+import math
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData, get_token
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
+from huggingface_hub.utils import validate_repo_id
+
+from colorization.cli import _Parser
+from colorization.loading import (
+    CONV_IN_FILE,
+    DEFAULTS_FILE,
+    EMBEDDED_MODEL,
+    INDEX_FILE,
+    LORA_FILE,
+    MODEL_PATTERNS,
+    SCHEDULER_FILE,
+    load_pipeline,
+)
+
+from .custom_pipeline import add_custom_pipeline
+
+CARD_TEMPLATE = Path(__file__).parent / "templates" / "model_card.md"
+CARD_FILE = "README.md"
+CONFIG_FILE = "training_config.yaml"
+PICTURE_FOLDER = "images"
+TAGS = ["colorization", "image-colorization", "cold-diffusion", "stable-diffusion"]
+
+# What an earlier upload may have left in the repository and this one may not contain: it would be loaded with it.
+_REPLACED = [LORA_FILE, CONV_IN_FILE, DEFAULTS_FILE, CONFIG_FILE, *MODEL_PATTERNS, "*.py", f"{PICTURE_FOLDER}/*"]
+
+_EXAMPLES = """examples:
+  python -m train.publish runs/lora --repo user/my-colorizer --results eval/results/coco.json
+  python -m train.publish runs/lora --repo user/my-colorizer --dry-run
+  python -m train.publish runs/embedded --repo user/my-small-colorizer --full-model --private
+
+The token is the one of `hf auth login`, or HF_TOKEN.
+exit status: 0 published, 1 the upload failed, 2 bad arguments"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run left behind.
+
+    Args:
+        kind: "adapter" (for a base model), "model" (complete, loaded by this package) or "full" (complete, with code
+            that diffusers loads).
+        folder: holds the adapter's or the model's files.
+        base: Hub id or folder of the model that was adapted; None for a model that was trained from scratch.
+        base_revision: branch, tag or commit of the base.
+        config: settings of the training, {} when they are not known.
+        settings: of the scheduler and the pipeline, as they are stored with the adapter or the model.
+        widened: whether an adapter has an input layer that also sees the gray latent.
+        picture: the last picture of the validation.
+    """
+
+    kind: str
+    folder: Path
+    base: str | None = None
+    base_revision: str | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    widened: bool = False
+    picture: Path | None = None
+
+
+class PublishError(Exception):
+    """Why the Hub did not take the files, in one line."""
+
+
+# The run
+
+
+def find_run(directory: Path, base: str | None = None, full_model: bool = False) -> Run:
+    """What there is to publish in a run's folder, or in a folder that is an adapter or a model itself.
+
+    Args:
+        directory: of the run.
+        base: the base model, if not the one that the run's config names.
+        full_model: whether a complete model with its code is asked for.
+
+    Raises:
+        ValueError: there is no adapter and no model, or it is incomplete.
+    """
+    if not directory.is_dir():
+        raise ValueError(f"RUN_DIR must be a folder, got {str(directory)!r}")
+    config = _read_config(directory / "config.yaml")
+    model_config = config.get("model") or {}
+    if base is None:
+        base, base_revision = model_config.get("base"), model_config.get("revision")
+    else:
+        base_revision = None
+    candidates = [(directory / "adapter", LORA_FILE), (directory, LORA_FILE)]
+    candidates += [(directory / "model", INDEX_FILE), (directory, INDEX_FILE)]
+    folder, file = next((found for found in candidates if (found[0] / found[1]).is_file()), (None, None))
+    if folder is None:
+        raise ValueError(
+            f"{str(directory)!r} holds nothing to publish: neither {LORA_FILE} nor {INDEX_FILE}, "
+            "in the folder itself or in its folders adapter and model"
+        )
+    settings, widened = _stored_settings(folder), (folder / CONV_IN_FILE).is_file()
+    if not (folder / SCHEDULER_FILE).is_file():
+        raise ValueError(f"{str(folder)!r} is incomplete: it has no {SCHEDULER_FILE}")
+    if file == LORA_FILE and base is None:
+        raise ValueError(f"the base model of {str(directory)!r} is not known: name it with --base-model")
+    if file == LORA_FILE and settings.get("noise_scale", 0) > 0 and not widened:
+        raise ValueError(f"{str(folder)!r} is incomplete: its noise_scale needs {CONV_IN_FILE}")
+    pictures = sorted((directory / "validation").glob("step-*.jpg"), key=_step)
+    return Run(
+        kind="full" if full_model else "adapter" if file == LORA_FILE else "model",
+        folder=folder,
+        base=base,
+        base_revision=base_revision,
+        config=config,
+        settings=settings,
+        widened=widened,
+        picture=pictures[-1] if pictures else None,
+    )
+
+
+def _step(picture: Path) -> int:
+    number = picture.stem.removeprefix("step-")
+    return int(number) if number.isdecimal() else -1
+
+
+def _read_config(file: Path) -> dict:
+    if not file.is_file():
+        return {}
+    try:
+        config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"{file} cannot be read: {_one_line(error)}") from error
+    if not isinstance(config, dict) or not isinstance(config.get("model", {}), dict | None):
+        raise ValueError(f"{file} must hold a mapping with a mapping `model`")
+    return config
+
+
+def _read_json(file: Path) -> dict:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{file} cannot be read: {_one_line(error)}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} must hold a JSON object, got {type(content).__name__}")
+    return content
+
+
+def _stored_settings(folder: Path) -> dict[str, Any]:
+    """The scheduler's settings and the pipeline's defaults, from an adapter's or a model's files."""
+    stored = {}
+    for name in (SCHEDULER_FILE, DEFAULTS_FILE, INDEX_FILE):
+        if (folder / name).is_file():
+            stored |= _read_json(folder / name)
+    # Those of the index that are lists name the components.
+    return {key: value for key, value in stored.items() if not key.startswith("_") and not isinstance(value, list)}
+
+
+def without_local_paths(value: Any) -> Any:
+    """Settings with absolute paths cut to their last part: what is published need not tell who has which folders."""
+    if isinstance(value, dict):
+        return {key: without_local_paths(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_local_paths(entry) for entry in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+
+
+def default_license(base: str | None) -> str:
+    """License of weights derived from `base`, by the name of the base; None and "embedded" mean our own weights.
+
+    Raises:
+        ValueError: the base is none whose license is known here.
+    """
+    if base is None or base == EMBEDDED_MODEL:
+        return "apache-2.0"
+    if "stable-diffusion-2" in base:
+        return "openrail++"
+    raise ValueError(f"the license of the base model {base!r} is not known here: name it with --license")
+
+
+# Results
+
+
+def read_results(file: Path) -> dict:
+    """One result: model, data (name, n, geometry), metrics (value, n, interval), settings, seed, versions.
+
+    Raises:
+        ValueError: the file is missing, is no JSON object or lacks something; the message names it.
+    """
+    result = _read_json(file)
+    try:
+        for name in ("name", "n", "geometry"):
+            result["data"][name]
+        result["seed"]
+        for name, metric in result["metrics"].items():
+            numbers = [metric["value"], metric["n"], *(metric.get("interval") or [])]
+            if not all(math.isfinite(number) for number in numbers) or len(numbers) not in (2, 4):
+                raise ValueError(f"{name} must have a finite value, n, and an interval of two finite numbers or null")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        what = f"no {error}" if isinstance(error, KeyError) else _one_line(error)
+        raise ValueError(f"{file} is no result of an evaluation: {what}") from error
+    return result
+
+
+def _result_rows(results: Iterable[Mapping]) -> list[list[str]]:
+    rows = []
+    for result in results:
+        data = result["data"]
+        for name, metric in result["metrics"].items():
+            interval = metric.get("interval")
+            shown = "" if interval is None else f"{interval[0]:.4g} to {interval[1]:.4g}"
+            cells = [data["name"], data["geometry"], name, f"{metric['value']:.4g}", shown, metric["n"]]
+            rows.append([_cell(cell) for cell in (*cells, result["seed"])])
+    return rows
+
+
+def _conditions(results: Iterable[Mapping]) -> list[str]:
+    """Under which settings and versions each result was measured."""
+    lines = []
+    for result in results:
+        facts = {**(result.get("settings") or {}), **(result.get("versions") or {})}
+        if facts:
+            shown = ", ".join(f"{name} {_cell(value)}" for name, value in facts.items())
+            lines.append(f"{_cell(result['data']['name'])}, {_cell(result['data']['geometry'])}: {shown}")
+    return lines
+
+
+def _evaluations(results: Iterable[Mapping]) -> list[EvalResult]:
+    return [
+        EvalResult(
+            task_type="image-to-image",
+            task_name="Image colorization",
+            dataset_type=result["data"]["name"],
+            dataset_name=result["data"]["name"],
+            metric_type=name,
+            metric_name=name,
+            metric_value=metric["value"],
+            metric_args={"n": metric["n"], "geometry": result["data"]["geometry"], "seed": result["seed"]},
+        )
+        for result in results
+        for name, metric in result["metrics"].items()
+    ]
+
+
+# Model card
+
+
+def render_model_card(
+    repo: str,
+    run: Run,
+    license: str,
+    results: Sequence[Mapping] = (),
+    revision: str | None = None,
+) -> str:
+    """The model card, front matter included. Every number in it comes from the run or from `results`.
+
+    Args:
+        repo: "user/name" that the card is for.
+        run: what is published.
+        license: identifier of the Hub.
+        results: as :func:`read_results` returns them.
+        revision: branch that is published to, None for the main one.
+    """
+    hub_base = run.base if run.base is not None and _is_hub_id(run.base) else None
+    data = ModelCardData(
+        base_model=hub_base,
+        base_model_relation="adapter" if hub_base and run.kind == "adapter" else None,
+        license=license,
+        library_name="diffusers",
+        pipeline_tag="image-to-image",
+        tags=[*TAGS, *(["lora"] if run.kind == "adapter" else [])],
+        datasets=_hub_datasets(run.config) or None,
+        model_name=repo.split("/")[1],
+        eval_results=_evaluations(results) or None,
+    )
+    return str(
+        ModelCard.from_template(
+            data,
+            template_path=str(CARD_TEMPLATE),
+            title=repo.split("/")[1],
+            kind=run.kind,
+            base=None if run.base is None else f"`{without_local_paths(run.base)}`",
+            widened=run.widened,
+            picture=None if run.picture is None else f"{PICTURE_FOLDER}/{run.picture.name}",
+            usage=usage(repo, run, revision),
+            plain_usage=_plain_usage(repo, run, revision) if run.kind == "adapter" and not run.widened else None,
+            settings=[(name, _cell(value)) for name, value in run.settings.items()],
+            training=[(name, _cell(value)) for name, value in _flatten(without_local_paths(dict(run.config)))],
+            results=_result_rows(results),
+            conditions=_conditions(results),
+        )
+    )
+
+
+def usage(repo: str, run: Run, revision: str | None = None) -> str:
+    """Three lines of Python that load what was published and color a photograph."""
+    pinned = "" if revision is None else f', revision="{revision}"'
+    color = 'pipeline("photo.jpg", prompt="red bus").images[0].save("colored.png")'
+    if run.kind == "full":
+        load = f'pipeline = DiffusionPipeline.from_pretrained("{repo}"{pinned}, trust_remote_code=True)'
+        return f"from diffusers import DiffusionPipeline\n{load}\n{color}"
+    if run.kind == "model":
+        load = f'pipeline = load_pipeline("{repo}"{pinned})'
+    else:
+        base = f'"{without_local_paths(run.base)}"'
+        base_revision = "" if run.base_revision is None else f', revision="{run.base_revision}"'
+        adapter_revision = "" if revision is None else f', adapter_revision="{revision}"'
+        load = f'pipeline = load_pipeline({base}, adapter="{repo}"{base_revision}{adapter_revision})'
+    return f"from colorization import load_pipeline\n{load}\n{color}"
+
+
+def _plain_usage(repo: str, run: Run, revision: str | None) -> str:
+    base_revision = "" if run.base_revision is None else f', revision="{run.base_revision}"'
+    pinned = "" if revision is None else f', revision="{revision}"'
+    base = without_local_paths(run.base)
+    return (
+        "from diffusers import StableDiffusionPipeline\n"
+        f'pipeline = StableDiffusionPipeline.from_pretrained("{base}"{base_revision})\n'
+        f'pipeline.load_lora_weights("{repo}"{pinned}, weight_name="{LORA_FILE}")'
+    )
+
+
+def _flatten(value: Any, name: str = "") -> list[tuple[str, Any]]:
+    """Nested settings as pairs of a dotted name and a value."""
+    if not isinstance(value, dict):
+        return [(name, value)]
+    return [pair for key, entry in value.items() for pair in _flatten(entry, f"{name}.{key}" if name else str(key))]
+
+
+def _cell(value: Any) -> str:
+    """A value as one cell of a Markdown table."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _is_hub_id(name: str) -> bool:
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None and not Path(name).exists() and name[0] not in "./"
+
+
+def _hub_datasets(config: Mapping) -> list[str]:
+    """Sources of the training data that are data sets on the Hub."""
+    sources = (config.get("data") or {}).get("sources") or []
+    return list(dict.fromkeys(source for source in sources if isinstance(source, str) and _is_hub_id(source)))
+
+
+# Files
+
+
+def write_files(
+    target: Path, repo: str, run: Run, license: str, results: Sequence[Mapping] = (), revision: str | None = None
+) -> list[Path]:
+    """Write everything that is to be uploaded into an empty folder; the paths in it, sorted.
+
+    Raises:
+        ValueError: a model cannot be put together.
+    """
+    if run.kind == "adapter":
+        _copy(run.folder, target, [LORA_FILE, CONV_IN_FILE, DEFAULTS_FILE, SCHEDULER_FILE])
+    elif (run.folder / LORA_FILE).is_file():
+        _merge(run, target)
+    else:
+        _copy(run.folder, target, MODEL_PATTERNS)
+    if run.kind != "adapter":
+        _forget_origin(target)
+    if run.kind == "full":
+        add_custom_pipeline(target)
+    if run.config:
+        text = yaml.safe_dump(without_local_paths(dict(run.config)), sort_keys=False, allow_unicode=True)
+        (target / CONFIG_FILE).write_text(text, encoding="utf-8")
+    if run.picture is not None:
+        (target / PICTURE_FOLDER).mkdir()
+        shutil.copyfile(run.picture, target / PICTURE_FOLDER / run.picture.name)
+    card = render_model_card(repo, run, license, results, revision)
+    (target / CARD_FILE).write_text(card, encoding="utf-8")
+    return sorted(path for path in target.rglob("*") if path.is_file())
+
+
+def _copy(source: Path, target: Path, patterns: Iterable[str]) -> None:
+    for file in sorted({file for pattern in patterns for file in source.glob(pattern)}):
+        copy = target / file.relative_to(source)
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copyfile(file, copy)
+
+
+def _merge(run: Run, target: Path) -> None:
+    """Save the base model with the adapter's updates added to its weights, in float32."""
+    pipeline = load_pipeline(run.base, run.folder, run.base_revision, device="cpu", dtype=torch.float32)
+    pipeline.fuse_lora(components=["unet"])
+    pipeline.unload_lora_weights()
+    pipeline.save_pretrained(target)
+
+
+def _forget_origin(folder: Path) -> None:
+    """Remove from a model's JSON files where it was loaded from: a path on this machine, of no use elsewhere."""
+    for file in (folder / INDEX_FILE, *folder.glob("*/config.json")):
+        config = _read_json(file)
+        if config.pop("_name_or_path", None) is not None:
+            file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+# The Hub
+
+
+def upload(folder: Path, repo: str, private: bool = False, revision: str | None = None) -> str:
+    """Send a folder to a model repository, made if need be, in one commit; the address of what was published.
+
+    Model files of an earlier upload that this one does not have are removed, other files stay.
+
+    Raises:
+        PublishError: not logged in, no permission, no connection, or a public repository where a private one is
+            asked for.
+    """
+    token = get_token()
+    if token is None:
+        raise PublishError("not logged in: use `hf auth login`, or set HF_TOKEN")
+    api = HfApi(token=token)
+    try:
+        api.create_repo(repo, private=private or None, exist_ok=True)
+        if private and not api.model_info(repo).private:
+            raise PublishError(
+                f"{repo} exists and is public: make it private on the Hub first, or leave out --private"
+            )
+        if revision is not None:
+            api.create_branch(repo, branch=revision, exist_ok=True)
+        api.upload_folder(
+            repo_id=repo,
+            folder_path=folder,
+            revision=revision,
+            commit_message="Publish a colorization model",
+            delete_patterns=_REPLACED,
+        )
+    except (HTTPError, OSError, ValueError, RuntimeError) as error:
+        # An unusable token is quoted by the HTTP client.
+        raise PublishError(_hub_problem(error, repo).replace(token, "<token>")) from None
+    return f"{api.endpoint}/{repo}" + ("" if revision is None else f"/tree/{revision}")
+
+
+def _hub_problem(error: Exception, repo: str) -> str:
+    """Why the Hub did not take the files, in the user's words."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, HfHubHTTPError):
+        cause = cause.__cause__
+    status = None if cause is None else cause.response.status_code
+    if status == 401:
+        return "the Hub refuses the token (401): log in with `hf auth login`, or set HF_TOKEN"
+    if status == 403:
+        return f"the token does not allow to write to {repo} (403)"
+    return f"cannot publish to {repo}: {_one_line(error)}"
+
+
+# The command
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _size(count: float) -> str:
+    unit = "B"
+    for larger in ("kB", "MB", "GB"):
+        if count >= 1000:
+            count, unit = count / 1000, larger
+    return f"{count:.3g} {unit}"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m train.publish",
+        description="Upload a trained adapter or model to the Hugging Face Hub, with a model card.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="folder of a run, of an adapter or of a model")
+    parser.add_argument("--repo", required=True, type=_repo_name, metavar="USER/NAME", help="model repository")
+    parser.add_argument(
+        "--full-model",
+        action="store_true",
+        help="a complete model (an adapter is merged into its base) with code that diffusers can load it with",
+    )
+    parser.add_argument("--private", action="store_true", help="make the repository private")
+    parser.add_argument("--revision", metavar="BRANCH", help="branch to publish to, made if need be (default: main)")
+    parser.add_argument("--dry-run", action="store_true", help="list the files and print the card, send nothing")
+    parser.add_argument(
+        "--results", nargs="+", default=[], type=Path, metavar="JSON", help="results of an evaluation, for the card"
+    )
+    parser.add_argument("--base-model", metavar="ID", help="base of the adapter (default: the one in config.yaml)")
+    parser.add_argument("--license", metavar="ID", help="license of the weights (default: that of the base model)")
+    return parser
+
+
+def _repo_name(name: str) -> str:
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise argparse.ArgumentTypeError(_one_line(error)) from None
+    if "/" not in name:
+        raise argparse.ArgumentTypeError(f"must be USER/NAME, got {name!r}")
+    return name
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    repo, revision = arguments.repo, arguments.revision
+    with tempfile.TemporaryDirectory(prefix="publish-") as name:
+        folder = Path(name)
+        try:
+            run = find_run(arguments.run_dir, arguments.base_model, arguments.full_model)
+            results = [read_results(file) for file in arguments.results]
+            license = arguments.license or default_license(run.base)
+            files = write_files(folder, repo, run, license, results, revision)
+        except ValueError as error:
+            parser.error(_one_line(error))
+        for file in files:
+            print(f"{_size(file.stat().st_size):>10}  {file.relative_to(folder).as_posix()}")
+        if arguments.dry_run:
+            print(f"\n{(folder / CARD_FILE).read_text(encoding='utf-8')}")
+            return 0
+        try:
+            address = upload(folder, repo, arguments.private, revision)
+        except PublishError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+    print(f"published: {address}\n\n{usage(repo, run, revision)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
