@@ -40,7 +40,9 @@ _EXAMPLES = """examples:
 exit status: 0 all done, 1 some inputs failed (each is named), 2 bad arguments"""
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line and end the process with status 2."""
+
     def error(self, message: str):
         self.exit(2, f"error: {message}\n")
 
@@ -73,7 +75,7 @@ class Report:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m colorization",
         description="Color gray photographs at their own size. Of color photographs the luminance is used.",
         epilog=_EXAMPLES,
@@ -87,18 +89,18 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--negative-prompt", type=_text, metavar="TEXT", help="what to avoid (needs a guidance scale above 1)"
     )
-    parser.add_argument("--steps", type=_at_least(1), metavar="N", help="sampling steps (default: the model's)")
+    parser.add_argument("--steps", type=at_least(1), metavar="N", help="sampling steps (default: the model's)")
     parser.add_argument(
-        "--guidance-scale", type=_at_least(0, float), metavar="S", help="how strongly the prompt acts; 1 = off"
+        "--guidance-scale", type=at_least(0, float), metavar="S", help="how strongly the prompt acts; 1 = off"
     )
     parser.add_argument(
-        "--color-scale", type=_at_least(0, float), metavar="S", help="color intensity; 0 = gray, 1 = as predicted"
+        "--color-scale", type=at_least(0, float), metavar="S", help="color intensity; 0 = gray, 1 = as predicted"
     )
     parser.add_argument(
-        "--seed", type=_at_least(0), metavar="N", help="another seed gives other colors (default: the model's)"
+        "--seed", type=at_least(0), metavar="N", help="another seed gives other colors (default: the model's)"
     )
     parser.add_argument(
-        "--batch-size", type=_at_least(1), metavar="N", help="photographs at once (default: the model's)"
+        "--batch-size", type=at_least(1), metavar="N", help="photographs at once (default: the model's)"
     )
     parser.add_argument("--recursive", action="store_true", help="descend into folders")
     parser.add_argument("--overwrite", action="store_true", help="redo results that are there already")
@@ -118,7 +120,7 @@ def _text(argument: str) -> str:
     return argument
 
 
-def _at_least(minimum: int, kind: type = int) -> Callable[[str], float]:
+def at_least(minimum: int, kind: type = int) -> Callable[[str], float]:
     """Parser of a whole (int) or finite (float) number that is not below `minimum`."""
 
     def parse(text: str) -> float:

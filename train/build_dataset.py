@@ -29,10 +29,10 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from colorization.captioning import CAPTION_MODELS, load_captioner
-from colorization.cli import _at_least, _Parser
+from colorization.cli import Parser, at_least
 from colorization.color import colorfulness
 from colorization.color_words import compose_caption, object_and_background_colors, to_rgb
-from colorization.loading import _default_device as default_device
+from colorization.loading import default_device as default_device
 
 from .sources import Source, image_bytes, is_local, load_source
 
@@ -428,7 +428,7 @@ def _write_card(
 ) -> None:
     """The data set's README.md, whose front matter also says which file belongs to which split."""
     kept = {name: counts["kept"] for name, counts in report["splits"].items() if counts["kept"]}
-    # Sizes are also what tells `load_dataset` that a folder was built anew: it keeps what it read by this front matter.
+    # `load_dataset` keeps what it read by the front matter: the sizes tell it that a folder was built anew.
     sizes = {name: sum(file.stat().st_size for file in path.parent.glob(f"data/{name}-*.parquet")) for name in kept}
     data = DatasetCardData(
         license=report["license"],
@@ -481,7 +481,7 @@ def _license_of(source: str, splits: Source) -> str:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m train.build_dataset",
         description="Filter photographs for color, caption them and write them as a data set.",
         epilog=_EXAMPLES,
@@ -502,21 +502,21 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--min-saturation",
-        type=_at_least(0, float),
+        type=at_least(0, float),
         default=0.18,
         metavar="X",
         help="leave out photographs of a lower mean HSV saturation (default: 0.18)",
     )
     parser.add_argument(
         "--min-colorfulness",
-        type=_at_least(0, float),
+        type=at_least(0, float),
         metavar="X",
         help="leave out photographs of a lower colorfulness, for example 15 (default: off)",
     )
     parser.add_argument(
-        "--batch-size", type=_at_least(1), default=8, metavar="N", help="photographs captioned at once (default: 8)"
+        "--batch-size", type=at_least(1), default=8, metavar="N", help="photographs captioned at once (default: 8)"
     )
-    parser.add_argument("--limit", type=_at_least(1), metavar="N", help="only the first N photographs of every split")
+    parser.add_argument("--limit", type=at_least(1), metavar="N", help="only the first N photographs of every split")
     parser.add_argument("--license", metavar="ID", help="license for the card (default: what the source states)")
     parser.add_argument("--push-to-hub", metavar="USER/NAME", help="also upload the data set")
     parser.add_argument("--private", action="store_true", help="make the uploaded data set private")

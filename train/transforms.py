@@ -29,7 +29,7 @@ import torchvision.transforms.v2.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torchvision.transforms import InterpolationMode
 
-from colorization.cli import _at_least, _Parser
+from colorization.cli import Parser, at_least
 from colorization.color import luma, merge_luma_chroma, rgb_to_chroma
 from colorization.degradation import to_gray
 from colorization.image_io import Photo, as_photo
@@ -335,7 +335,7 @@ def _save(sheet: Image.Image, path: Path) -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m train.transforms",
         description="Draw a contact sheet of the training augmentation.",
         epilog=_EXAMPLES,
@@ -343,12 +343,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--source", required=True, help="folder of images or data set, see train.sources")
     parser.add_argument("--output", required=True, type=Path, metavar="FILE", help="sheet: .jpg, .png or .webp")
-    parser.add_argument("--count", default=8, type=_at_least(1), metavar="N", help="photographs (default: 8)")
-    parser.add_argument("--variants", default=4, type=_at_least(1), metavar="N", help="per photograph (default: 4)")
+    parser.add_argument("--count", default=8, type=at_least(1), metavar="N", help="photographs (default: 8)")
+    parser.add_argument("--variants", default=4, type=at_least(1), metavar="N", help="per photograph (default: 4)")
     parser.add_argument(
-        "--resolution", default=256, type=_at_least(MIN_RESOLUTION), metavar="N", help="in pixels (default: 256)"
+        "--resolution", default=256, type=at_least(MIN_RESOLUTION), metavar="N", help="in pixels (default: 256)"
     )
-    parser.add_argument("--seed", default=0, type=_at_least(0), metavar="N", help="of the variants (default: 0)")
+    parser.add_argument("--seed", default=0, type=at_least(0), metavar="N", help="of the variants (default: 0)")
     return parser
 
 
