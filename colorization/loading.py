@@ -80,8 +80,8 @@ def load_pipeline(
         ModelLoadError: (a ValueError) the model or adapter is missing, unreachable, not in safetensors format, of
             the wrong shape, or an adapter of which no layer would be loaded.
     """
-    device = _default_device() if device is None else torch.device(device)
-    dtype = _default_dtype(device) if dtype is None else dtype
+    device = default_device() if device is None else torch.device(device)
+    dtype = default_dtype(device) if dtype is None else dtype
     adapter_folder = None if adapter is None else _adapter_folder(adapter, adapter_revision)
     scheduler = None if adapter_folder is None else _adapter_scheduler(adapter_folder, str(adapter))
     widened = adapter_folder is not None and (adapter_folder / CONV_IN_FILE).is_file()
@@ -156,13 +156,15 @@ def widen_conv_in(unet: UNet2DConditionModel, in_channels: int) -> None:
     unet.register_to_config(in_channels=in_channels)
 
 
-def _default_device() -> torch.device:
+def default_device() -> torch.device:
+    """The first accelerator there is, else the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def _default_dtype(device: torch.device) -> torch.dtype:
+def default_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 on CUDA where supported, else float16 there; float32 everywhere else."""
     if device.type != "cuda":
         return torch.float32
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16

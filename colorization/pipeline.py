@@ -265,6 +265,16 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             raise ValueError(f"`severity` must be above 0 and at most 1 (1 = gray), got {severity!r}")
         return settings
 
+    @classmethod
+    def load_config(cls, *args, **kwargs):
+        """diffusers' own, and models that were published with a copy of this class are read with the class itself."""
+        loaded = super().load_config(*args, **kwargs)
+        config = loaded[0] if isinstance(loaded, tuple) else loaded
+        if isinstance(config.get("_class_name"), list):
+            config["_class_name"] = cls.__name__
+            config["scheduler"] = ["colorization.scheduler", ColdDiffusionScheduler.__name__]
+        return loaded
+
     def save_pretrained(self, save_directory, **kwargs) -> None:
         """Save the whole pipeline; refused while an adapter is attached, whose layers would make it unreadable."""
         if getattr(self.unet, "peft_config", None):

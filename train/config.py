@@ -4,7 +4,7 @@ import argparse
 import sys
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import jsonargparse
 import yaml
@@ -404,12 +404,22 @@ def parse_command_line(
     return config, options
 
 
-def to_yaml(config: LoraTraining | EmbeddedTraining) -> str:
-    """The settings as YAML that `--config` reads."""
+def without_local_paths(value: Any) -> Any:
+    """Settings with absolute paths cut to their last part: what is published need not tell who has which folders."""
+    if isinstance(value, dict):
+        return {key: without_local_paths(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_local_paths(entry) for entry in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+
+
+def to_yaml(config: LoraTraining | EmbeddedTraining, public: bool = False) -> str:
+    """The settings as YAML that `--config` reads; `public` cuts local paths, see :func:`without_local_paths`."""
 
     def plain(value):
         if isinstance(value, dict):
             return {key: plain(entry) for key, entry in value.items()}
         return [plain(entry) for entry in value] if isinstance(value, list | tuple) else value
 
-    return yaml.safe_dump(plain(asdict(config)), sort_keys=False, allow_unicode=True)
+    settings = plain(asdict(config))
+    return yaml.safe_dump(without_local_paths(settings) if public else settings, sort_keys=False, allow_unicode=True)

@@ -93,7 +93,7 @@ def run(config: LoraTraining, resume: str | None = None) -> Path:
         accelerator.init_trackers("cold-colorizer")
     summary = train_color(pipeline, config, photos, held_out, accelerator, checkpoint, train_text_encoder=False)
     if accelerator.is_main_process:
-        save_adapter(pipeline, directory / "adapter", metadata={"training_config": to_yaml(config)})
+        save_adapter(pipeline, directory / "adapter", metadata={"training_config": to_yaml(config, public=True)})
         write_summary(directory, summary | {"photographs": len(photos)})
     accelerator.end_training()
     return directory / "adapter"

@@ -18,7 +18,7 @@ from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData, get_tok
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
 from huggingface_hub.utils import validate_repo_id
 
-from colorization.cli import _Parser
+from colorization.cli import Parser
 from colorization.loading import (
     CONV_IN_FILE,
     DEFAULTS_FILE,
@@ -30,6 +30,7 @@ from colorization.loading import (
     load_pipeline,
 )
 
+from .config import without_local_paths
 from .custom_pipeline import add_custom_pipeline
 
 CARD_TEMPLATE = Path(__file__).parent / "templates" / "model_card.md"
@@ -165,15 +166,6 @@ def _stored_settings(folder: Path) -> dict[str, Any]:
             stored |= _read_json(folder / name)
     # Those of the index that are lists name the components.
     return {key: value for key, value in stored.items() if not key.startswith("_") and not isinstance(value, list)}
-
-
-def without_local_paths(value: Any) -> Any:
-    """Settings with absolute paths cut to their last part: what is published need not tell who has which folders."""
-    if isinstance(value, dict):
-        return {key: without_local_paths(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_local_paths(entry) for entry in value]
-    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def default_license(base: str | None) -> str:
@@ -475,7 +467,7 @@ def _size(count: float) -> str:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m train.publish",
         description="Upload a trained adapter or model to the Hugging Face Hub, with a model card.",
         epilog=_EXAMPLES,
