@@ -20,6 +20,8 @@ from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 from tqdm import tqdm
 
+from colorization.loading import default_device
+
 from .checkpoint import find_checkpoint, read_state, save_checkpoint, save_only_trained
 from .config import EmbeddedTraining, LoraTraining, OptimConfig, RunConfig, to_yaml
 from .denoiser import Loss
@@ -68,6 +70,8 @@ def create_accelerator(run: RunConfig) -> Accelerator:
         gradient_accumulation_steps=run.gradient_accumulation_steps,
         log_with=None if run.trackers == "none" else run.trackers,
         project_config=ProjectConfiguration(project_dir=str(directory), logging_dir=str(directory / "logs")),
+        # Without `cpu` several processes on a machine without accelerator would not know of each other.
+        cpu=default_device().type == "cpu",
         # A batch is the whole world's; every process takes its slice, so samples do not depend on their number.
         dataloader_config=DataLoaderConfiguration(split_batches=True),
     )
