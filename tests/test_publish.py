@@ -134,6 +134,22 @@ def test_dry_run_of_the_embedded_model(capsys):
     assert ModelCard(card).data.license == "apache-2.0" and ModelCard(card).data.base_model is None
 
 
+def test_notes_take_the_place_of_the_cards_own_words(run_folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs").mkdir()
+    random_photo().save(tmp_path / "docs" / "sheet.png")
+    notes = tmp_path / "notes.md"
+    notes.write_text("## How it was trained\n\nOn a kitchen table.\n\n![sheet](docs/sheet.png)\n", encoding="utf-8")
+    arguments = [str(run_folder), "--repo", "user/adapter", "--notes", str(notes)]
+    assert main([*arguments, "--card", "card.md"]) == 0
+    card = (tmp_path / "card.md").read_text(encoding="utf-8")
+    assert "On a kitchen table." in card and "## Limits" not in card and card.count("## How it was trained") == 1
+    main([*arguments, "--dry-run"])
+    assert "docs/sheet.png" in capsys.readouterr().out
+    (tmp_path / "docs" / "sheet.png").unlink()
+    assert "'docs/sheet.png', which is no file" in refusal(capsys, *arguments)
+
+
 def test_modules_of_the_custom_pipeline_are_self_contained():
     modules = custom_modules()
     assert {"pipeline.py", "scheduler.py", "scheduler/colorization_scheduler.py"} < set(modules)

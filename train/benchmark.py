@@ -118,6 +118,17 @@ def compare(config: LoraTraining, steps: int, warmup: int, photos: PhotoSet) -> 
     }
 
 
+def describe(result: dict) -> str:
+    """One sentence for the documentation."""
+    speed, ratio = result["images_per_second"], result["ratio"]
+    return (
+        f"Measured on a {result['device'].upper()} ({result['threads']} threads; {result['base']} model, "
+        f"{result['resolution']} pixels, batches of {result['batch_size']}): {speed['cached']} images/s from the cache, "
+        f"{speed['encoding_in_the_loop']} with both encodings in the loop, {ratio} times as fast "
+        "([train/results/benchmark.json](../train/results/benchmark.json))."
+    )
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", default="embedded", help="the model that is adapted (default: embedded)")

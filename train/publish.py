@@ -195,6 +195,8 @@ def read_results(file: Path) -> dict:
         for name in ("name", "n", "geometry"):
             result["data"][name]
         result["seed"]
+        # What could not be measured has no value, only a reason.
+        result["metrics"] = {name: m for name, m in result["metrics"].items() if m["value"] is not None}
         for name, metric in result["metrics"].items():
             numbers = [metric["value"], metric["n"], *(metric.get("interval") or [])]
             if not all(math.isfinite(number) for number in numbers) or len(numbers) not in (2, 4):
@@ -254,6 +256,7 @@ def render_model_card(
     license: str,
     results: Sequence[Mapping] = (),
     revision: str | None = None,
+    notes: str = "",
 ) -> str:
     """The model card, front matter included. Every number in it comes from the run or from `results`.
 
@@ -263,6 +266,7 @@ def render_model_card(
         license: identifier of the Hub.
         results: as :func:`read_results` returns them.
         revision: branch that is published to, None for the main one.
+        notes: Markdown on training, limits and license, in place of what the card says of itself.
     """
     hub_base = run.base if run.base is not None and _is_hub_id(run.base) else None
     data = ModelCardData(
@@ -291,6 +295,7 @@ def render_model_card(
             training=[(name, _cell(value)) for name, value in _flatten(without_local_paths(dict(run.config)))],
             results=_result_rows(results),
             conditions=_conditions(results),
+            notes=notes.strip(),
         )
     )
 
@@ -350,9 +355,17 @@ def _hub_datasets(config: Mapping) -> list[str]:
 
 
 def write_files(
-    target: Path, repo: str, run: Run, license: str, results: Sequence[Mapping] = (), revision: str | None = None
+    target: Path,
+    repo: str,
+    run: Run,
+    license: str,
+    results: Sequence[Mapping] = (),
+    revision: str | None = None,
+    notes: str = "",
 ) -> list[Path]:
     """Write everything that is to be uploaded into an empty folder; the paths in it, sorted.
+
+    Pictures that the notes show, by paths relative to the current folder, go along.
 
     Raises:
         ValueError: a model cannot be put together.
@@ -373,7 +386,12 @@ def write_files(
     if run.picture is not None:
         (target / PICTURE_FOLDER).mkdir()
         shutil.copyfile(run.picture, target / PICTURE_FOLDER / run.picture.name)
-    card = render_model_card(repo, run, license, results, revision)
+    for picture in map(Path, re.findall(r"!\[[^\]]*\]\((?!https?:)([^)\s]+)\)", notes)):
+        if picture.is_absolute() or ".." in picture.parts or not picture.is_file():
+            raise ValueError(f"the notes show {str(picture)!r}, which is no file below the current folder")
+        (target / picture).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(picture, target / picture)
+    card = render_model_card(repo, run, license, results, revision, notes)
     (target / CARD_FILE).write_text(card, encoding="utf-8")
     return sorted(path for path in target.rglob("*") if path.is_file())
 
@@ -486,6 +504,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--results", nargs="+", default=[], type=Path, metavar="JSON", help="results of an evaluation, for the card"
     )
+    parser.add_argument(
+        "--notes",
+        type=Path,
+        metavar="FILE",
+        help="Markdown on training, limits and license for the card, in place of the card's own words",
+    )
+    parser.add_argument("--card", type=Path, metavar="FILE", help="write the card to this file, send nothing")
     parser.add_argument("--base-model", metavar="ID", help="base of the adapter (default: the one in config.yaml)")
     parser.add_argument("--license", metavar="ID", help="license of the weights (default: that of the base model)")
     return parser
@@ -512,9 +537,13 @@ def main(argv: list[str] | None = None) -> int:
             run = find_run(arguments.run_dir, arguments.base_model, arguments.full_model)
             results = [read_results(file) for file in arguments.results]
             license = arguments.license or default_license(run.base)
-            files = write_files(folder, repo, run, license, results, revision)
-        except ValueError as error:
+            notes = "" if arguments.notes is None else arguments.notes.read_text(encoding="utf-8")
+            files = write_files(folder, repo, run, license, results, revision, notes)
+        except (ValueError, OSError) as error:
             parser.error(_one_line(error))
+        if arguments.card is not None:
+            shutil.copyfile(folder / CARD_FILE, arguments.card)
+            return 0
         for file in files:
             print(f"{_size(file.stat().st_size):>10}  {file.relative_to(folder).as_posix()}")
         if arguments.dry_run:
