@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import pickle
 import subprocess
 import sys
 from dataclasses import replace
@@ -32,7 +33,7 @@ from train.config import (
     parse_command_line,
     to_yaml,
 )
-from train.data import PixelSamples, SampleStream, load_photos, tokenize, transform_config
+from train.data import CachedSamples, PhotoSet, PixelSamples, SampleStream, Tokenize, load_photos, transform_config
 from train.denoiser import ColorTask
 from train.loop import TrainingStopped, build_optimizer, create_accelerator, train
 from train.lora import add_adapter, build_pipeline
@@ -47,6 +48,7 @@ from train.objective import (
 )
 from train.severity import draw_severity
 from train.transforms import TransformConfig
+from train.validation import load_validation
 
 ROOT = Path(__file__).parent.parent
 
@@ -235,7 +237,7 @@ def test_samples_follow_from_seed_and_position_alone(tmp_path):
     pipeline = tiny_pipeline()
 
     def stream(seed=0, total=12):
-        samples = PixelSamples(photos, transform_config(data), lambda caption: tokenize(pipeline, caption))
+        samples = PixelSamples(photos, transform_config(data), Tokenize(pipeline))
         return SampleStream(samples, len(photos), total, (4, 8, 8), data, ObjectiveConfig(), seed)
 
     first, again = stream(), stream()
@@ -338,6 +340,36 @@ def test_other_settings_make_another_cache(small_photos, tmp_path):
     with torch.no_grad():
         other.vae.quant_conv.bias += 1
     assert build(small_photos, tmp_path, pipeline=other).directory != first.directory
+
+
+def test_a_loading_process_gets_no_copy_of_the_cache(small_photos, tmp_path):
+    cache = build(small_photos, tmp_path)
+    pickled = pickle.dumps(CachedSamples(cache, Tokenize(tiny_pipeline()), small_photos.captions))
+    assert len(pickled) < cache.color.nbytes / 4
+    both = CachedSamples(cache), pickle.loads(pickled)
+    first, second = (samples.draw(1, np.random.default_rng(0), True) for samples in both)
+    assert torch.equal(first["z_color"], second["z_color"])
+
+
+# Validation
+
+
+def test_validation_without_its_photographs_is_a_warning(tmp_path, caplog):
+    run = RunConfig(str(tmp_path), validation_dataset=str(tmp_path / "nowhere"))
+    assert load_validation(run, DataConfig(["x"]), PhotoSet([], [], [], [])) is None
+    assert "no validation" in caplog.text and "nowhere" in caplog.text
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "photo.jpg").write_bytes(b"no picture")
+    run = RunConfig(str(tmp_path), validation_dataset=str(tmp_path / "broken"))
+    assert load_validation(run, DataConfig(["x"]), PhotoSet([], [], [], [])) is None
+
+
+def test_validation_takes_what_was_held_out(small_photos):
+    run = RunConfig("unused", validation_dataset="holdout", validation_count=2)
+    images = load_validation(run, DataConfig(["x"], resolution=16), small_photos)
+    assert images.shape == (2, 3, 16, 16) and images.min() >= -1 and images.max() <= 1
+    with pytest.raises(ValueError, match="data.holdout"):
+        load_validation(run, DataConfig(["x"]), PhotoSet([], [], [], []))
 
 
 # Adapter

@@ -29,7 +29,7 @@ from colorization.pipeline import ColorizationPipeline
 
 from .cache import build_cache
 from .config import DataConfig, LoraTraining, ObjectiveConfig, OptimConfig, RunConfig, parse_command_line
-from .data import CachedSamples, PhotoSet, PixelSamples, SampleStream, load_photos, tokenize, transform_config
+from .data import CachedSamples, PhotoSet, PixelSamples, SampleStream, Tokenize, load_photos, transform_config
 from .denoiser import ColorTask
 from .loop import build_optimizer, create_accelerator
 from .lora import build_pipeline
@@ -90,7 +90,7 @@ def compare(config: LoraTraining, steps: int, warmup: int, photos: PhotoSet) -> 
         cached = measure(
             config, pipeline, CachedSamples(cache), len(photos), accelerator, steps, warmup, "from the cache"
         )
-    plain_samples = PixelSamples(photos, transform, lambda caption: tokenize(pipeline, caption))
+    plain_samples = PixelSamples(photos, transform, Tokenize(pipeline))
     plain = measure(config, pipeline, plain_samples, len(photos), accelerator, steps, warmup, "encoding in the loop")
     device = accelerator.device
     return {
@@ -120,11 +120,11 @@ def compare(config: LoraTraining, steps: int, warmup: int, photos: PhotoSet) -> 
 
 def describe(result: dict) -> str:
     """One sentence for the documentation."""
-    speed, ratio = result["images_per_second"], result["ratio"]
+    speed = result["images_per_second"]
     return (
         f"Measured on a {result['device'].upper()} ({result['threads']} threads; {result['base']} model, "
-        f"{result['resolution']} pixels, batches of {result['batch_size']}): {speed['cached']} images/s from the cache, "
-        f"{speed['encoding_in_the_loop']} with both encodings in the loop, {ratio} times as fast "
+        f"{result['resolution']} pixels, batches of {result['batch_size']}): {speed['cached']} images/s from the "
+        f"cache, {speed['encoding_in_the_loop']} with both encodings in the loop, {result['ratio']} times as fast "
         "([train/results/benchmark.json](../train/results/benchmark.json))."
     )
 

@@ -40,6 +40,10 @@ class LatentCache:
             self.text = np.load(directory / "text.npy", mmap_mode="r")  # [1 + distinct captions, tokens, width]
             self.text_index = np.load(directory / "text_index.npy")  # [N], where each photograph's caption is
 
+    def __reduce__(self):
+        # A copy for a loading process opens the files itself: pickled arrays would be read into memory.
+        return (LatentCache, (self.directory,))
+
     def latents(self, index: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """z_color and z_gray `(channels, h, w)`, float32, of a random variant and flip."""
         variant, mirrored = rng.integers(self.color.shape[1]), rng.integers(self.color.shape[2])

@@ -11,7 +11,7 @@ from colorization.pipeline import ColorizationPipeline
 
 from .cache import build_cache
 from .config import EmbeddedTraining, LoraTraining, ObjectiveConfig, SamplingConfig
-from .data import CachedSamples, PhotoSet, PixelSamples, SampleStream, tokenize, transform_config
+from .data import CachedSamples, PhotoSet, PixelSamples, SampleStream, Tokenize, transform_config
 from .denoiser import ColorTask
 from .loop import samples_per_step, total_steps, train
 from .validation import Validation, load_validation
@@ -60,9 +60,7 @@ def train_color(
     images = load_validation(run, data, held_out) if accelerator.is_main_process else None
     transform = transform_config(data)
 
-    def text(caption: str) -> torch.Tensor:
-        return tokenize(pipeline, caption)
-
+    text = Tokenize(pipeline)
     if data.cache:
         directory = Path(data.cache_directory or Path(run.output_dir) / "cache")
         cache = build_cache(

@@ -413,6 +413,25 @@ def without_local_paths(value: Any) -> Any:
     return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
+def flat_settings(config: LoraTraining | EmbeddedTraining) -> dict[str, int | float | str | bool]:
+    """The settings under dotted names, as trackers take them: lists as text."""
+    flat = _flatten(yaml.safe_load(to_yaml(config)))
+    return {key: value if isinstance(value, int | float | bool) else str(value) for key, value in flat.items()}
+
+
+def _flatten(tree: dict, prefix: str = "") -> dict:
+    flat = {}
+    for key, value in tree.items():
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def changed_settings(stored: str, config: LoraTraining | EmbeddedTraining) -> dict[str, tuple]:
+    """Settings that differ from those stored as YAML: name -> (stored, now)."""
+    old, new = _flatten(yaml.safe_load(stored)), _flatten(yaml.safe_load(to_yaml(config)))
+    return {key: (old.get(key), new.get(key)) for key in sorted(old | new) if old.get(key) != new.get(key)}
+
+
 def to_yaml(config: LoraTraining | EmbeddedTraining, public: bool = False) -> str:
     """The settings as YAML that `--config` reads; `public` cuts local paths, see :func:`without_local_paths`."""
 

@@ -109,11 +109,22 @@ def transform_config(config: DataConfig) -> TransformConfig:
     )
 
 
-def tokenize(pipeline: ColorizationPipeline, caption: str) -> torch.Tensor:
-    """Token ids `(tokens,)` of a caption, cut and padded as the pipeline does it."""
-    limit = min(pipeline.tokenizer.model_max_length, pipeline.text_encoder.config.max_position_embeddings)
-    ids = pipeline.tokenizer(caption, padding="max_length", truncation=True, max_length=limit).input_ids
-    return torch.tensor(ids)
+class Tokenize:
+    """Turns a caption into token ids `(tokens,)`, cut and padded as the pipeline does it.
+
+    Loading processes get a copy, so it holds the tokenizer and not the pipeline.
+
+    Args:
+        pipeline: whose tokenizer and limit are used.
+    """
+
+    def __init__(self, pipeline: ColorizationPipeline):
+        self.tokenizer = pipeline.tokenizer
+        self.limit = min(self.tokenizer.model_max_length, pipeline.text_encoder.config.max_position_embeddings)
+
+    def __call__(self, caption: str) -> torch.Tensor:
+        ids = self.tokenizer(caption, padding="max_length", truncation=True, max_length=self.limit).input_ids
+        return torch.tensor(ids)
 
 
 Sample = dict[str, torch.Tensor]

@@ -31,10 +31,11 @@ from .config import (
     OptimConfig,
     VaeConfig,
     fail,
+    flat_settings,
     parse_command_line,
     to_yaml,
 )
-from .data import PhotoSet, PixelSamples, SampleStream, load_photos, tokenize, transform_config
+from .data import PhotoSet, PixelSamples, SampleStream, Tokenize, load_photos, transform_config
 from .denoiser import Loss
 from .loop import (
     SUMMARY_FILE,
@@ -206,7 +207,7 @@ def train_vae(
         # Severities 0 and 1 must come out right too: half of the samples are the picture itself or its gray version.
         objective = replace(config.objective, severity="beta", severity_parameters=(0.5, 0.5))
         stream = SampleStream(
-            PixelSamples(photos, transform_config(config.data), lambda caption: torch.zeros(())),
+            PixelSamples(photos, transform_config(config.data), _no_text),
             len(photos),
             config.vae.steps * samples_per_step(run, accelerator.num_processes),
             (1, 1, 1),
@@ -228,10 +229,15 @@ def train_vae(
     pipeline.register_modules(vae=vae.requires_grad_(False))
 
 
+def _no_text(caption: str) -> torch.Tensor:
+    """The autoencoder needs no captions."""
+    return torch.zeros(())
+
+
 @torch.no_grad()
 def _latent_scale(pipeline: ColorizationPipeline, config: EmbeddedTraining, photos: PhotoSet) -> float:
     """The factor that gives the latents a standard deviation of 1."""
-    samples = PixelSamples(photos, transform_config(config.data), lambda caption: torch.zeros(()))
+    samples = PixelSamples(photos, transform_config(config.data), _no_text)
     stream = SampleStream(
         samples, len(photos), SCALE_PHOTOS, (1, 1, 1), config.data, config.objective, config.run.seed
     )
@@ -274,12 +280,12 @@ def run(config: EmbeddedTraining, resume: str | None = None) -> Path:
     directory = Path(config.run.output_dir)
     accelerator = create_accelerator(config.run)
     checkpoint = write_config(config, resume, accelerator.is_main_process)
-    set_seed(config.run.seed)
+    set_seed(config.run.seed % 2**31)
     with accelerator.main_process_first():
         photos, held_out = load_photos(config.data)
         pipeline = build_pipeline(config, photos, accelerator.device)
     if config.run.trackers != "none":
-        accelerator.init_trackers("cold-colorizer")
+        accelerator.init_trackers("cold-colorizer", config=flat_settings(config))
     if config.vae.steps > 0:
         train_vae(pipeline, config, photos, accelerator)
         trackers = accelerator.trackers
@@ -307,14 +313,14 @@ def dry_run(config: EmbeddedTraining) -> None:
     trained = sum(p.numel() for part in (pipeline.unet, pipeline.text_encoder) for p in part.parameters())
     # Weights, gradient, two moments of AdamW, moving average; all float32.
     print(f"memory of weights, gradients and optimizer: {trained * 20 / 1e9:.2f} GB; activations come on top")
-    print(f"photographs: {len(photos):,}; captions such as: {tokenize_example(pipeline, photos)}")
+    print(f"photographs: {len(photos):,}; captions such as: {first_caption(pipeline, photos)}")
     steps = total_steps(config.run, len(photos), processes)
     print(f"steps: {steps:,} of {samples_per_step(config.run, processes)} samples")
 
 
-def tokenize_example(pipeline: ColorizationPipeline, photos: PhotoSet) -> str:
+def first_caption(pipeline: ColorizationPipeline, photos: PhotoSet) -> str:
     """The first caption as the text encoder gets it."""
-    return repr(pipeline.tokenizer.decode(tokenize(pipeline, photos.captions[0]), skip_special_tokens=True).strip())
+    return repr(pipeline.tokenizer.decode(Tokenize(pipeline)(photos.captions[0]), skip_special_tokens=True).strip())
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -11,7 +11,6 @@ from typing import Protocol
 import diffusers
 import torch
 import transformers
-import yaml
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration, set_seed
 from diffusers.optimization import get_scheduler
@@ -23,7 +22,7 @@ from tqdm import tqdm
 from colorization.loading import default_device
 
 from .checkpoint import find_checkpoint, read_state, save_checkpoint, save_only_trained
-from .config import EmbeddedTraining, LoraTraining, OptimConfig, RunConfig, to_yaml
+from .config import EmbeddedTraining, LoraTraining, OptimConfig, RunConfig, changed_settings, to_yaml
 from .denoiser import Loss
 from .objective import loss_by_severity
 
@@ -100,10 +99,10 @@ def write_config(config: LoraTraining | EmbeddedTraining, resume: str | None, ma
     text = to_yaml(config)
     stored = directory / CONFIG_FILE
     if checkpoint is not None and stored.is_file():
-        old, new = _flat(yaml.safe_load(stored.read_text(encoding="utf-8"))), _flat(yaml.safe_load(text))
-        changed = [key for key in sorted(old | new) if old.get(key) != new.get(key) and key not in MAY_CHANGE]
-        if changed:
-            what = ", ".join(f"{key} was {old.get(key)!r} and is {new.get(key)!r}" for key in changed)
+        changed = changed_settings(stored.read_text(encoding="utf-8"), config)
+        matter = {key: values for key, values in changed.items() if key not in MAY_CHANGE}
+        if matter:
+            what = ", ".join(f"{key} was {old!r} and is {new!r}" for key, (old, new) in matter.items())
             raise ValueError(f"{directory} holds a run with other settings ({what}): choose another --output-dir")
     if main_process:
         directory.mkdir(parents=True, exist_ok=True)
@@ -111,13 +110,6 @@ def write_config(config: LoraTraining | EmbeddedTraining, resume: str | None, ma
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(stored)
     return checkpoint
-
-
-def _flat(tree: dict, prefix: str = "") -> dict:
-    flat = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
 
 
 def build_optimizer(parameters: list[nn.Parameter], optim: OptimConfig) -> torch.optim.Optimizer:
@@ -200,7 +192,7 @@ def train(
     network.train()
     for batch in loader:
         # Nothing here should draw from global state; if a library does, it still is the same after a resume.
-        set_seed(run.seed + step, device_specific=True)
+        set_seed((run.seed + step) % 2**31, device_specific=True)
         with accelerator.accumulate(network):
             loss = task.loss(network, batch)
             mean = accelerator.reduce(loss.total.detach(), reduction="mean")

@@ -23,7 +23,7 @@ from colorization.errors import ColorizationWarning
 from colorization.loading import ADAPTER_NAME, EMBEDDED_DIRECTORY, EMBEDDED_MODEL, widen_conv_in
 
 from .color import pipeline_defaults, train_color
-from .config import CONFIG_DIRECTORY, LoraTraining, fail, parse_command_line, to_yaml
+from .config import CONFIG_DIRECTORY, LoraTraining, fail, flat_settings, parse_command_line, to_yaml
 from .data import load_photos
 from .loop import TrainingStopped, create_accelerator, samples_per_step, total_steps, write_config, write_summary
 
@@ -85,12 +85,12 @@ def run(config: LoraTraining, resume: str | None = None) -> Path:
     directory = Path(config.run.output_dir)
     accelerator = create_accelerator(config.run)
     checkpoint = write_config(config, resume, accelerator.is_main_process)
-    set_seed(config.run.seed)
+    set_seed(config.run.seed % 2**31)
     with accelerator.main_process_first():
         pipeline = build_pipeline(config, accelerator.device)
         photos, held_out = load_photos(config.data)
     if config.run.trackers != "none":
-        accelerator.init_trackers("cold-colorizer")
+        accelerator.init_trackers("cold-colorizer", config=flat_settings(config))
     summary = train_color(pipeline, config, photos, held_out, accelerator, checkpoint, train_text_encoder=False)
     if accelerator.is_main_process:
         save_adapter(pipeline, directory / "adapter", metadata={"training_config": to_yaml(config, public=True)})

@@ -3,7 +3,7 @@
 import io
 import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +16,10 @@ from colorization.degradation import to_gray
 from colorization.pipeline import ColorizationPipeline
 
 from .config import DataConfig, RunConfig
-from .data import PhotoSet, tokenize, transform_config
+from .data import PhotoSet, Tokenize
 from .denoiser import ColorTask
 from .sources import image_bytes, load_source
-from .transforms import prepare_image, sample_rng
+from .transforms import TransformConfig, prepare_image, sample_rng
 
 logger = logging.getLogger(__name__)
 
@@ -40,22 +40,23 @@ def load_validation(run: RunConfig, data: DataConfig, held_out: PhotoSet) -> tor
     if run.validation_dataset == "holdout":
         if len(held_out) == 0:
             raise ValueError("`run.validation_dataset` is holdout, but `data.holdout` keeps no photograph out")
-        images = (held_out.image(i) for i in range(len(held_out)))
-    else:
-        try:
-            splits = load_source(run.validation_dataset, streaming=True)
-            split = splits[run.validation_split if run.validation_split in splits else next(iter(splits))]
-            rows = list(itertools.islice(split, run.validation_count))
-        except (OSError, ValueError) as error:
-            logger.warning(
-                "no validation: %s cannot be read (%s)", run.validation_dataset, " ".join(str(error).split())
-            )
-            return None
-        images = (Image.open(io.BytesIO(image_bytes(row["image"]))) for row in rows)
-    transform = transform_config(data)
-    plain = type(transform)(transform.resolution, "center", 0.0, 0.0, False)
+        return _prepare((held_out.image(i) for i in range(len(held_out))), run.validation_count, data)
+    try:
+        splits = load_source(run.validation_dataset, streaming=True)
+        split = splits[run.validation_split if run.validation_split in splits else next(iter(splits))]
+        images = (Image.open(io.BytesIO(image_bytes(row["image"]))) for row in split)
+        return _prepare(images, run.validation_count, data)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        logger.warning("no validation: %s cannot be read (%s)", run.validation_dataset, reason)
+        return None
+
+
+def _prepare(images: Iterable[Image.Image], count: int, data: DataConfig) -> torch.Tensor:
+    """The first `count` pictures, cut from the center and not augmented, `(count, 3, resolution, resolution)`."""
+    plain = TransformConfig(data.resolution, "center", 0.0, 0.0, False)
     rng = np.random.default_rng(0)  # nothing is drawn that would show
-    return torch.stack([prepare_image(image, plain, rng) for image in itertools.islice(images, run.validation_count)])
+    return torch.stack([prepare_image(image, plain, rng) for image in itertools.islice(images, count)])
 
 
 class Validation:
@@ -112,7 +113,7 @@ class Validation:
     def _losses(self) -> dict[str, float]:
         """Loss without captions at fixed severities, with the same noise every time."""
         device, pipeline = self.accelerator.device, self.pipeline
-        text = tokenize(pipeline, "").to(device)
+        text = Tokenize(pipeline)("").to(device)
         values = {}
         for severity in SEVERITIES:
             losses = []
