@@ -100,10 +100,11 @@ def load_captioner(
 _BLACK_AND_WHITE = r"black[ -]{0,3}(?:and|&|n|'n'|/)[ -]{0,3}white|white and black|b ?(?:&|/|and|n) ?w|bw"
 _TONE = r"gr[ae]y[ -]?scaled?|monochrom(?:e|atic)|sepia(?:[ -]?ton(?:es|ed|e)\b)?|tea[ -]?stained"
 _YEAR = r"(?:1[89]|20)\d\d"
-_DECADE = rf"(?:(?:early|mid|late|the)[ -])*{_YEAR[:-2]}0'?s|(?:1[89]|19|20)th[ -]century|{_YEAR}"
+_DECADE = rf"(?:(?:early|mid|late|the)[ -]){{0,2}}{_YEAR[:-2]}0'?s|(?:1[89]|19|20)th[ -]century|{_YEAR}"
 _AGE = (
     r"(?:(?:very|really) )?old(?:[ -](?:fashioned|timey?|school))?|vintage|antique|aged|ancient|faded|historic(?:al)?"
-    rf"|archiv(?:al|e)|retro|early|yellowed|grainy|{_DECADE}"
+    # No "early" before a decade, which takes it along: two ways to read a word multiply with every such word.
+    rf"|archiv(?:al|e)|retro|early(?![ -](?:the )?(?:1[89]|20|mid|late))|yellowed|grainy|{_DECADE}"
 )
 _MEDIUM = rf"(?:{_BLACK_AND_WHITE}|{_TONE}|{_AGE})"
 _FILLER = r"(?:blurry|blurred|close[ -]?up|aerial|beautiful|large|small|framed|family|colorless|wet plate|film)"

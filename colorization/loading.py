@@ -131,7 +131,9 @@ def save_adapter(
         pipeline.scheduler.save_pretrained((folder / SCHEDULER_FILE).parent)
         defaults = {key: pipeline.config[key] for key in _default_names()}
         (folder / DEFAULTS_FILE).write_text(json.dumps(defaults, indent=2) + "\n", encoding="utf-8")
-        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        # The LoRA file comes last: an adapter that has it has everything.
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        for file in sorted(files, key=lambda path: path.name == LORA_FILE):
             target = directory / file.relative_to(folder)
             target.parent.mkdir(exist_ok=True)
             file.replace(target)

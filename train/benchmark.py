@@ -29,10 +29,11 @@ from colorization.pipeline import ColorizationPipeline
 
 from .cache import build_cache
 from .config import DataConfig, LoraTraining, ObjectiveConfig, OptimConfig, RunConfig, parse_command_line
-from .data import CachedSamples, PhotoSet, PixelSamples, SampleStream, Tokenize, load_photos, transform_config
+from .data import CachedSamples, PhotoSet, PixelSamples, SampleStream, load_photos, transform_config
 from .denoiser import ColorTask
 from .loop import build_optimizer, create_accelerator
 from .lora import build_pipeline
+from .text import Tokenize
 
 
 def measure(

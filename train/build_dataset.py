@@ -48,6 +48,7 @@ _PICTURES, _PICTURE_SIDE = 3, 256
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")  # Pillow's plain raster formats
 _IMAGE_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
+_WORK = ".work"  # folder of what is not finished, never uploaded
 _EXAMPLES = """examples:
   python -m train.build_dataset --source frgfm/imagenette --output data/imagenette --captioner blip-large,palette
   python -m train.build_dataset --source photos/ --output data/photos --captioner palette --min-colorfulness 15
@@ -528,7 +529,8 @@ def _check_output(output: Path, source: str) -> None:
         raise ValueError(f"argument --output: {output} is a file, not a folder")
     if output.resolve() == Path(source).resolve():
         raise ValueError("argument --output: must not be the source")
-    if (output / "data").exists() and not (output / "report.json").is_file():
+    ours = (output / "report.json").is_file() or (output / _WORK).is_dir()  # finished, or stopped on the way
+    if (output / "data").exists() and not ours:
         raise ValueError(f"argument --output: {output} has a folder data/ that this command did not write")
 
 
@@ -572,7 +574,7 @@ def _finish(
     captions: Captions,
 ) -> dict:
     """Write the data set from what all processes found; the report."""
-    output, work = arguments.output, arguments.output / ".work"
+    output, work = arguments.output, arguments.output / _WORK
     findings = Findings(folder, 0)
     counts, pictures = _write_splits(splits, lengths, work, findings, filters, captions)
     findings.close()
@@ -631,7 +633,7 @@ def _run(arguments: argparse.Namespace, state: PartialState) -> int:
     splits = _load(arguments, state)
     lengths = {name: min(len(split), arguments.limit or len(split)) for name, split in splits.items()}
 
-    folder = output / ".work" / "findings"
+    folder = output / _WORK / "findings"
     folder.mkdir(parents=True, exist_ok=True)
     captioned = _examine_all(arguments, state, splits, lengths, folder, filters, captions)
     if not state.is_main_process:

@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from PIL import Image
-from tqdm import tqdm
+from tqdm import tqdm, trange
 
 from colorization.degradation import to_gray
 from colorization.pipeline import ColorizationPipeline
 
+from .text import Tokenize
 from .transforms import TransformConfig, flip, prepare_image, sample_rng
 
 _FORMAT = 1  # of the files; a change of it makes new caches
@@ -99,6 +100,7 @@ def build_cache(
         "variants": variants,
         "seed": seed,
         "precision": accelerator.mixed_precision,
+        "batch_size": batch_size,  # the last bit of an encoding depends on what is encoded beside it
     }
     captions = photos.captions if with_text else []
     if with_text:
@@ -108,14 +110,22 @@ def build_cache(
     if not final.is_dir():
         partial = final.with_suffix(".partial")
         if accelerator.is_main_process:
-            _create_files(partial, key, photos, pipeline, transform, variants, captions)
+            _create_files(partial, key, photos, pipeline, transform, variants, captions, batch_size)
         accelerator.wait_for_everyone()
         _fill(partial, photos, pipeline, transform, seed, batch_size, accelerator)
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            partial.rename(final)
+            _finish(partial, final)
     accelerator.wait_for_everyone()
     return LatentCache(final)
+
+
+def _finish(partial: Path, final: Path) -> None:
+    try:
+        partial.rename(final)
+    except FileNotFoundError:
+        if not final.is_dir():  # another run that needs the same cache may have finished it
+            raise
 
 
 def _create_files(
@@ -126,6 +136,7 @@ def _create_files(
     transform: TransformConfig,
     variants: int,
     captions: Sequence[str],
+    batch_size: int,
 ) -> None:
     """Empty arrays of the right size, unless a killed run left them; the small text part at once."""
     partial.mkdir(parents=True, exist_ok=True)
@@ -136,7 +147,7 @@ def _create_files(
         if not (partial / f"{name}.npy").is_file():
             _create_array(partial / f"{name}.npy", shape, np.float16)
     if captions and not (partial / "text_index.npy").is_file():
-        _write_text(partial, pipeline, captions)
+        _write_text(partial, pipeline, captions, batch_size)
     if not (partial / "done.npy").is_file():  # last: its presence says that the others are there
         _create_array(partial / "done.npy", (len(photos),), np.bool_)
 
@@ -148,17 +159,19 @@ def _create_array(file: Path, shape: tuple[int, ...], dtype) -> None:
     temporary.replace(file)
 
 
-def _write_text(partial: Path, pipeline: ColorizationPipeline, captions: Sequence[str]) -> None:
+@torch.no_grad()
+def _write_text(partial: Path, pipeline: ColorizationPipeline, captions: Sequence[str], batch_size: int) -> None:
     """Embeddings of the empty caption (row 0) and of every distinct caption."""
     distinct = ["", *sorted(set(captions) - {""})]
     rows = {caption: row for row, caption in enumerate(distinct)}
-    with torch.no_grad():
-        width = pipeline.encode_prompt([""]).shape[1:]
-        text = np.lib.format.open_memmap(
-            partial / "text.npy", mode="w+", dtype=np.float16, shape=(len(distinct), *width)
-        )
-        for row, caption in enumerate(tqdm(distinct, desc="captions", unit="caption")):
-            text[row] = pipeline.encode_prompt([caption])[0].float().cpu().numpy()
+    ids = torch.stack([*map(Tokenize(pipeline), distinct)])
+    width = pipeline.text_encoder.config.hidden_size
+    shape = (len(distinct), ids.shape[1], width)
+    text = np.lib.format.open_memmap(partial / "text.npy", mode="w+", dtype=np.float16, shape=shape)
+    for start in trange(0, len(distinct), batch_size, desc="captions", unit="batch"):
+        batch = ids[start : start + batch_size].to(pipeline.device)
+        embeddings = pipeline.text_encoder(batch).last_hidden_state
+        text[start : start + batch_size] = embeddings.float().cpu().numpy()
     text.flush()
     temporary = partial / "text_index.tmp.npy"
     np.save(temporary, np.array([rows[caption] for caption in captions]))
@@ -176,20 +189,19 @@ def _fill(
 ) -> None:
     """This process's share of what is not done yet."""
     color, gray, done = (np.load(partial / f"{name}.npy", mmap_mode="r+") for name in ("color", "gray", "done"))
-    missing = np.flatnonzero(~done)
+    # Groups do not depend on what is done or by how many processes, so neither do the bits.
+    size = max(batch_size // (color.shape[1] * color.shape[2]), 1)
+    groups = [range(start, min(start + size, len(done))) for start in range(0, len(done), size)]
+    missing = [group for group in groups if not done[list(group)].all()]
     accelerator.wait_for_everyone()  # all have read `done` before anyone writes to it
     missing = missing[accelerator.process_index :: accelerator.num_processes]
-    per_photo = color.shape[1] * color.shape[2]
-    group = max(batch_size // per_photo, 1)
-    bar = tqdm(total=len(missing), desc="encoding", unit="photo", disable=not accelerator.is_local_main_process)
-    for start in range(0, len(missing), group):
-        rows = missing[start : start + group]
+    bar = tqdm(
+        total=sum(map(len, missing)), desc="encoding", unit="photo", disable=not accelerator.is_local_main_process
+    )
+    for group in missing:
+        rows = list(group)
         pictures = torch.stack(
-            [
-                picture
-                for row in rows
-                for picture in _versions(photos.image(int(row)), transform, color.shape, seed, row)
-            ]
+            [picture for row in rows for picture in _versions(photos.image(row), transform, color.shape, seed, row)]
         )
         for target, batch in ((color, pictures), (gray, to_gray(pictures))):
             with torch.no_grad(), accelerator.autocast():
@@ -208,6 +220,6 @@ def _versions(
     """All variants of a photograph, each followed by its mirror image where flips are stored."""
     versions = []
     for variant in range(shape[1]):
-        picture = prepare_image(image, transform, sample_rng(seed, "cache", int(row), variant))
+        picture = prepare_image(image, transform, sample_rng(seed, "cache", row, variant))
         versions += [picture, flip(picture)] if shape[2] == 2 else [picture]
     return versions

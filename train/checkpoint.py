@@ -62,7 +62,6 @@ def save_checkpoint(accelerator: Accelerator, directory: Path, step: int, state:
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         (partial / STATE_FILE).write_text(json.dumps({"step": step} | state, indent=2) + "\n", encoding="utf-8")
-        shutil.rmtree(final, ignore_errors=True)
         partial.rename(final)
         prune_checkpoints(directory, total_limit)
     accelerator.wait_for_everyone()
@@ -98,7 +97,17 @@ def find_checkpoint(directory: Path, resume: str | None) -> Path | None:
         return checkpoints[-1] if checkpoints else None
     if not (Path(resume) / STATE_FILE).is_file():
         raise ValueError(f"`--resume` must be a checkpoint folder, got {resume!r}")
+    later = [path for path in list_checkpoints(directory) if _step(path) > _step(Path(resume))]
+    if later:
+        raise ValueError(
+            f"`--resume` {resume!r} would go on beside later checkpoints, such as {later[-1]}: remove them, or choose "
+            "another --output-dir"
+        )
     return Path(resume)
+
+
+def _step(checkpoint: Path) -> int:
+    return read_state(checkpoint)["step"]
 
 
 def read_state(checkpoint: Path) -> dict:

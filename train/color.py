@@ -6,15 +6,17 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 
 from colorization.pipeline import ColorizationPipeline
 
 from .cache import build_cache
 from .config import EmbeddedTraining, LoraTraining, ObjectiveConfig, SamplingConfig
-from .data import CachedSamples, PhotoSet, PixelSamples, SampleStream, Tokenize, transform_config
+from .data import CachedSamples, PhotoSet, PixelSamples, SampleStream, transform_config
 from .denoiser import ColorTask
 from .loop import samples_per_step, total_steps, train
-from .validation import Validation, load_validation
+from .text import Tokenize
+from .validation import HOLDOUT, Validation, load_validation
 
 
 def pipeline_defaults(sampling: SamplingConfig, resolution: int) -> dict:
@@ -28,11 +30,19 @@ def pipeline_defaults(sampling: SamplingConfig, resolution: int) -> dict:
     }
 
 
-def check_resolution(pipeline: ColorizationPipeline, resolution: int) -> None:
-    """ValueError when the UNet cannot halve the latent as often as it wants to."""
+def check_training(
+    pipeline: ColorizationPipeline, config: LoraTraining | EmbeddedTraining, held_out: PhotoSet
+) -> None:
+    """ValueError on settings that do not suit the model or the photographs, before anything long is begun."""
     multiple = pipeline.vae_scale_factor * 2 ** (len(pipeline.unet.config.block_out_channels) - 1)
-    if resolution % multiple:
-        raise ValueError(f"`data.resolution` must be a multiple of {multiple} for this model, got {resolution}")
+    if config.data.resolution % multiple:
+        raise ValueError(
+            f"`data.resolution` must be a multiple of {multiple} for this model, got {config.data.resolution}"
+        )
+    run = config.run
+    if run.validation_every > 0 and run.validation_dataset == HOLDOUT and len(held_out) == 0:
+        raise ValueError(f"`run.validation_dataset` is {HOLDOUT}, but `data.holdout` keeps no photograph out")
+    load_lpips(config.objective, torch.device("cpu"))
 
 
 def train_color(
@@ -55,7 +65,6 @@ def train_color(
         train_text_encoder: whether the text encoder learns too.
     """
     data, run = config.data, config.run
-    check_resolution(pipeline, data.resolution)
     task = ColorTask(pipeline, config.objective, train_text_encoder, load_lpips(config.objective, accelerator.device))
     images = load_validation(run, data, held_out) if accelerator.is_main_process else None
     transform = transform_config(data)
@@ -92,7 +101,10 @@ def train_color(
         config.objective,
         run.seed,
     )
-    validate = None if images is None else Validation(task, pipeline, images, run, accelerator, idle)
+    # Whether there is a validation is known to the process that loaded it; all must stop for it.
+    validate = None
+    if broadcast_object_list([images is not None])[0]:
+        validate = Validation(task, pipeline, images, run, accelerator, idle)
     return train(
         task,
         stream,

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 import jsonargparse
 import yaml
 
+from colorization.loading import EMBEDDED_MODEL
 from colorization.pipeline import REPORT_NEGATIVE_PROMPT
 
 CONFIG_DIRECTORY = Path(__file__).parent / "configs"
@@ -89,7 +90,7 @@ class VaeConfig:
 
     Args:
         steps: optimizer steps; 0 keeps the autoencoder of `model.start`.
-        batch_size: pictures per step and process.
+        batch_size: pictures per process and forward pass.
         learning_rate: peak of the learning rate.
         chroma_weight: weight of the L1 distance of the chroma planes.
         gradient_weight: weight of the L1 distance of the pictures' gradients.
@@ -399,23 +400,37 @@ def parse_command_line(
         config = kind(**parsed)
     except ValueError as error:
         fail(error)
+    config = replace(config, data=replace(config.data, sources=[_mark_local(name) for name in config.data.sources]))
+    if isinstance(config, LoraTraining):
+        config = replace(config, model=replace(config.model, base=_mark_local(config.model.base)))
     if options.output_dir is not None:
         config = replace(config, run=replace(config.run, output_dir=options.output_dir))
     return config, options
 
 
 def without_local_paths(value: Any) -> Any:
-    """Settings with absolute paths cut to their last part: what is published need not tell who has which folders."""
+    """Settings with local paths cut to their last part: what is published need not tell who has which folders.
+
+    Paths are what is absolute or begins with "." or "~"; :func:`parse_command_line` writes local sources so.
+    """
     if isinstance(value, dict):
         return {key: without_local_paths(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
         return [without_local_paths(entry) for entry in value]
-    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+    local = isinstance(value, str) and (Path(value).is_absolute() or value.startswith(("./", "../", "~")))
+    return Path(value).name if local else value
+
+
+def _mark_local(name: str | None) -> str | None:
+    """A relative path of something that is there begins with "./": nobody shall take it for an id on the Hub."""
+    if name is None or name == EMBEDDED_MODEL or name.startswith((".", "~", "/")) or not Path(name).exists():
+        return name
+    return f"./{name}"
 
 
 def flat_settings(config: LoraTraining | EmbeddedTraining) -> dict[str, int | float | str | bool]:
     """The settings under dotted names, as trackers take them: lists as text."""
-    flat = _flatten(yaml.safe_load(to_yaml(config)))
+    flat = _flatten(yaml.safe_load(to_yaml(config, public=True)))
     return {key: value if isinstance(value, int | float | bool) else str(value) for key, value in flat.items()}
 
 

@@ -17,8 +17,6 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
-from colorization.pipeline import ColorizationPipeline
-
 from .cache import LatentCache
 from .config import DataConfig, ObjectiveConfig
 from .severity import draw_severity
@@ -35,20 +33,27 @@ class PhotoSet:
         rows: (part, row) of each photograph.
         digests: SHA-256 of each photograph's bytes.
         captions: of each photograph; without one the words of its label, or nothing.
+        names: of the data sets, for messages.
     """
 
     parts: list[datasets.Dataset]
     rows: list[tuple[int, int]]
     digests: list[bytes]
     captions: list[str]
+    names: list[str]
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def image(self, index: int) -> Image.Image:
-        """The decoded photograph."""
+        """The decoded photograph; ValueError names it when it cannot be decoded."""
         part, row = self.rows[index]
-        return Image.open(io.BytesIO(image_bytes(self.parts[part][row]["image"])))
+        try:
+            image = Image.open(io.BytesIO(image_bytes(self.parts[part][row]["image"])))
+            image.load()
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
+            raise ValueError(f"row {row} of {self.names[part]} is no photograph that can be read: {error}") from error
+        return image
 
     def content(self) -> str:
         """A name for exactly these photographs in this order."""
@@ -61,7 +66,7 @@ def load_photos(config: DataConfig) -> tuple[PhotoSet, PhotoSet]:
     Raises:
         ValueError: a source lacks the split, or no photograph is left to train on.
     """
-    training, held_out = PhotoSet([], [], [], []), PhotoSet([], [], [], [])
+    training, held_out = PhotoSet([], [], [], [], config.sources), PhotoSet([], [], [], [], config.sources)
     for source in config.sources:
         splits = load_source(source, config.name)
         if config.split not in splits:
@@ -94,8 +99,8 @@ def _captions(dataset: datasets.Dataset) -> list[str]:
         return [""] * len(dataset)
     labels, feature = dataset["label"], dataset.features["label"]
     if isinstance(feature, datasets.ClassLabel):
-        labels = ["" if label is None else feature.int2str(label) for label in labels]
-    return [str(label or "").replace("_", " ") for label in labels]
+        labels = [feature.int2str(label) if label is not None and label >= 0 else "" for label in labels]
+    return [label.replace("_", " ") if isinstance(label, str) else "" for label in labels]
 
 
 def transform_config(config: DataConfig) -> TransformConfig:
@@ -107,24 +112,6 @@ def transform_config(config: DataConfig) -> TransformConfig:
         saturation_probability=config.saturation_probability,
         flip=config.flip,
     )
-
-
-class Tokenize:
-    """Turns a caption into token ids `(tokens,)`, cut and padded as the pipeline does it.
-
-    Loading processes get a copy, so it holds the tokenizer and not the pipeline.
-
-    Args:
-        pipeline: whose tokenizer and limit are used.
-    """
-
-    def __init__(self, pipeline: ColorizationPipeline):
-        self.tokenizer = pipeline.tokenizer
-        self.limit = min(self.tokenizer.model_max_length, pipeline.text_encoder.config.max_position_embeddings)
-
-    def __call__(self, caption: str) -> torch.Tensor:
-        ids = self.tokenizer(caption, padding="max_length", truncation=True, max_length=self.limit).input_ids
-        return torch.tensor(ids)
 
 
 Sample = dict[str, torch.Tensor]

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
 from diffusers import AutoencoderTiny, UNet2DConditionModel
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -24,7 +24,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
 from colorization import ColdDiffusionScheduler, ColorizationPipeline, load_pipeline
 from colorization.degradation import degrade, to_gray
 
-from .color import pipeline_defaults, train_color
+from .color import check_training, pipeline_defaults, train_color
 from .config import (
     EmbeddedModelConfig,
     EmbeddedTraining,
@@ -35,7 +35,7 @@ from .config import (
     parse_command_line,
     to_yaml,
 )
-from .data import PhotoSet, PixelSamples, SampleStream, Tokenize, load_photos, transform_config
+from .data import PhotoSet, PixelSamples, SampleStream, load_photos, transform_config
 from .denoiser import Loss
 from .loop import (
     SUMMARY_FILE,
@@ -49,6 +49,7 @@ from .loop import (
     write_summary,
 )
 from .objective import autoencoder_loss
+from .text import Tokenize
 
 HEAD_WIDTH = 32
 SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>")
@@ -203,8 +204,8 @@ def train_vae(
     """Train the autoencoder in OUTPUT_DIR/vae, unless that is done, and measure its latents' scale."""
     directory = Path(config.run.output_dir) / "vae"
     if not (directory / SUMMARY_FILE).is_file():
-        run = replace(config.run, batch_size=config.vae.batch_size, gradient_accumulation_steps=1, validation_every=0)
-        # Severities 0 and 1 must come out right too: half of the samples are the picture itself or its gray version.
+        run = replace(config.run, batch_size=config.vae.batch_size, validation_every=0)
+        # Both ends must come out right, the picture and its gray version: two fifths lie within a tenth of them.
         objective = replace(config.objective, severity="beta", severity_parameters=(0.5, 0.5))
         stream = SampleStream(
             PixelSamples(photos, transform_config(config.data), _no_text),
@@ -262,10 +263,12 @@ def save_model(pipeline: ColorizationPipeline, directory: Path) -> None:
     settings = {key: value for key, value in settings.items() if key not in pipeline.components}
     half = ColorizationPipeline(**components, tokenizer=pipeline.tokenizer, scheduler=pipeline.scheduler, **settings)
     half.save_pretrained(partial)
-    # AutoencoderTiny stores a setting that it warns about when it reads it.
-    vae_config = json.loads((partial / "vae" / "config.json").read_text(encoding="utf-8"))
-    vae_config.pop("block_out_channels", None)
-    (partial / "vae" / "config.json").write_text(json.dumps(vae_config, indent=2) + "\n", encoding="utf-8")
+    for file in partial.glob("*/config.json"):
+        settings = json.loads(file.read_text(encoding="utf-8"))
+        settings.pop("_name_or_path", None)  # a folder on this machine
+        if file.parent.name == "vae":
+            settings.pop("block_out_channels", None)  # AutoencoderTiny stores it and warns when it reads it
+        file.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     shutil.rmtree(directory, ignore_errors=True)
     partial.rename(directory)
 
@@ -284,13 +287,12 @@ def run(config: EmbeddedTraining, resume: str | None = None) -> Path:
     with accelerator.main_process_first():
         photos, held_out = load_photos(config.data)
         pipeline = build_pipeline(config, photos, accelerator.device)
-    if config.run.trackers != "none":
-        accelerator.init_trackers("cold-colorizer", config=flat_settings(config))
+    check_training(pipeline, config, held_out)
     if config.vae.steps > 0:
         train_vae(pipeline, config, photos, accelerator)
-        trackers = accelerator.trackers
         accelerator = create_accelerator(config.run)  # the first one remembers what it trained
-        accelerator.trackers = trackers
+    if config.run.trackers != "none":
+        accelerator.init_trackers("cold-colorizer", config=flat_settings(config))
     pipeline.vae.requires_grad_(False)
     if config.run.gradient_checkpointing:
         pipeline.unet.enable_gradient_checkpointing()
@@ -329,10 +331,12 @@ def main(argv: list[str] | None = None) -> None:
         if options.dry_run:
             dry_run(config)
         else:
-            print(f"saved {run(config, options.resume)}")
+            folder = run(config, options.resume)
+            if PartialState().is_main_process:
+                print(f"saved {folder}")
     except TrainingStopped as error:
         fail(str(error), status=1)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         fail(error)
 
 

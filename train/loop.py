@@ -5,6 +5,7 @@ import logging
 import platform
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -12,7 +13,7 @@ import diffusers
 import torch
 import transformers
 from accelerate import Accelerator
-from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration, set_seed
+from accelerate.utils import DataLoaderConfiguration, InitProcessGroupKwargs, ProjectConfiguration, set_seed
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 from torch import nn
@@ -21,7 +22,7 @@ from tqdm import tqdm
 
 from colorization.loading import default_device
 
-from .checkpoint import find_checkpoint, read_state, save_checkpoint, save_only_trained
+from .checkpoint import find_checkpoint, list_checkpoints, read_state, save_checkpoint, save_only_trained
 from .config import EmbeddedTraining, LoraTraining, OptimConfig, RunConfig, changed_settings, to_yaml
 from .denoiser import Loss
 from .objective import loss_by_severity
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 CONFIG_FILE = "config.yaml"
 SUMMARY_FILE = "summary.json"
+VAE_STAGE = "vae"  # folder of the small model's first stage
 # Settings that may differ when a run goes on: they change no weight, or are there to be extended.
 MAY_CHANGE = (
     "run.output_dir",
@@ -44,7 +46,6 @@ MAY_CHANGE = (
     "run.trackers",
     "run.log_every",
     "data.cache_directory",
-    "data.cache_batch_size",
     "data.workers",
 )
 
@@ -64,7 +65,7 @@ class Task(Protocol):
 def create_accelerator(run: RunConfig) -> Accelerator:
     """An accelerator for the run's precision, accumulation and trackers."""
     directory = Path(run.output_dir)
-    return Accelerator(
+    accelerator = Accelerator(
         mixed_precision=run.mixed_precision,
         gradient_accumulation_steps=run.gradient_accumulation_steps,
         log_with=None if run.trackers == "none" else run.trackers,
@@ -73,7 +74,12 @@ def create_accelerator(run: RunConfig) -> Accelerator:
         cpu=default_device().type == "cpu",
         # A batch is the whole world's; every process takes its slice, so samples do not depend on their number.
         dataloader_config=DataLoaderConfiguration(split_batches=True),
+        # One process encodes captions or validates while the others wait.
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=6))],
     )
+    if run.trackers != "none" and not accelerator.log_with:
+        raise ValueError(f"`run.trackers` {run.trackers} needs its package: pip install {run.trackers}")
+    return accelerator
 
 
 def total_steps(run: RunConfig, photos: int, processes: int) -> int:
@@ -95,10 +101,13 @@ def write_config(config: LoraTraining | EmbeddedTraining, resume: str | None, ma
         ValueError: the folder holds a run with other settings, or a demanded checkpoint is missing.
     """
     directory = Path(config.run.output_dir)
+    if resume == "latest" and list_checkpoints(directory / VAE_STAGE):
+        resume = None  # stopped before the UNet's first checkpoint
     checkpoint = find_checkpoint(directory, resume)
     text = to_yaml(config)
     stored = directory / CONFIG_FILE
-    if checkpoint is not None and stored.is_file():
+    begun = checkpoint is not None or (directory / VAE_STAGE).is_dir()
+    if begun and stored.is_file():
         changed = changed_settings(stored.read_text(encoding="utf-8"), config)
         matter = {key: values for key, values in changed.items() if key not in MAY_CHANGE}
         if matter:
@@ -152,12 +161,14 @@ def train(
         steps, samples, seconds, last loss, machine and versions.
 
     Raises:
-        TrainingStopped: the loss was not finite.
+        TrainingStopped: the loss or the gradient was not finite.
+        ValueError: the checkpoint was made with other processes.
     """
     # The very list that is optimised is clipped: an iterator would be used up by the optimizer, and nothing clipped.
     trainable = [parameter for parameter in task.network.parameters() if parameter.requires_grad]
     batch_size = run.batch_size * accelerator.num_processes
-    steps = len(dataset) // (batch_size * run.gradient_accumulation_steps)
+    per_step = batch_size * run.gradient_accumulation_steps
+    steps = len(dataset) // per_step
     if run.channels_last:
         task.network.to(memory_format=torch.channels_last)
     if run.compile:
@@ -176,10 +187,15 @@ def train(
         accelerator.load_state(str(checkpoint))
         state = read_state(checkpoint)
         step, seconds = state["step"], state["seconds"]
+        if state["samples_per_step"] != per_step:
+            raise ValueError(
+                f"{checkpoint} was made with {state['samples_per_step']} samples per step, this run takes {per_step}: "
+                "use as many processes as before"
+            )
     if ema is not None:
         ema.to(accelerator.device)
 
-    first = step * batch_size * run.gradient_accumulation_steps
+    first = step * per_step
     loader = DataLoader(
         dataset,
         batch_sampler=BatchSampler(range(first, len(dataset)), batch_size, drop_last=True),
@@ -197,11 +213,13 @@ def train(
             loss = task.loss(network, batch)
             mean = accelerator.reduce(loss.total.detach(), reduction="mean")
             if not torch.isfinite(mean):
-                kept = f"the last good checkpoint is {last}" if last else "no checkpoint had been saved"
-                raise TrainingStopped(f"the loss is {mean.item()} at step {step + 1}; {kept}")
+                raise TrainingStopped(f"the loss is {mean.item()} at step {step + 1}; {_kept(last)}")
             accelerator.backward(loss.total)
             if accelerator.sync_gradients:
                 log.norm = accelerator.clip_grad_norm_(trainable, optim.max_grad_norm)
+                # With fp16 the gradient scaler skips such steps itself.
+                if run.mixed_precision != "fp16" and not torch.isfinite(log.norm):
+                    raise TrainingStopped(f"the gradient is {log.norm.item()} at step {step + 1}; {_kept(last)}")
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
@@ -209,16 +227,16 @@ def train(
         if not accelerator.sync_gradients:
             continue
         step += 1
-        if ema is not None:
+        if ema is not None and not accelerator.optimizer_step_was_skipped:
             ema.step(trainable)
-        rate = step * batch_size * run.gradient_accumulation_steps - first
-        rate /= time.perf_counter() - started
+        rate = (step * per_step - first) / (time.perf_counter() - started)
         bar.update()
         bar.set_postfix_str(f"{rate:.1f} images/s, loss {mean.item():.4f}")
         if step % run.log_every == 0 or step == steps:
             accelerator.log(log.collect(accelerator, schedule) | {"images_per_second": rate}, step=step)
         if step % run.checkpoint_every == 0 or step == steps:
             state = {"seconds": seconds + time.perf_counter() - started, "loss": mean.item()}
+            state["samples_per_step"] = per_step
             last = save_checkpoint(accelerator, directory, step, state, run.checkpoints_total_limit)
         if validate is not None and run.validation_every and (step % run.validation_every == 0 or step == steps):
             _with_average(ema, trainable, accelerator, lambda at=step: validate(at))
@@ -230,7 +248,7 @@ def train(
     state = read_state(last) if last is not None else {"loss": None}
     return {
         "steps": step,
-        "samples": step * batch_size * run.gradient_accumulation_steps,
+        "samples": step * per_step,
         "seconds": round(seconds + time.perf_counter() - started, 1),
         "processes": accelerator.num_processes,
         "loss": state["loss"],
@@ -242,6 +260,10 @@ def train(
             "transformers": transformers.__version__,
         },
     }
+
+
+def _kept(checkpoint: Path | None) -> str:
+    return f"the last good checkpoint is {checkpoint}" if checkpoint else "no checkpoint had been saved"
 
 
 def _device_name(device: torch.device) -> str:
@@ -286,7 +308,8 @@ class _Log:
         if self.norm is not None:
             values["gradient_norm"] = float(self.norm)
         for name in self.parts[0]:
-            values[f"loss/{name}"] = float(torch.stack([part[name] for part in self.parts]).mean())
+            mean = torch.stack([part[name] for part in self.parts]).mean()
+            values[f"loss/{name}"] = float(accelerator.reduce(mean, reduction="mean"))
         if self.per_sample:
             per_sample = accelerator.gather(torch.cat(self.per_sample))
             severities = accelerator.gather(torch.cat(self.severities))

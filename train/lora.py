@@ -13,7 +13,7 @@ from pathlib import Path
 
 import peft
 import torch
-from accelerate import init_empty_weights
+from accelerate import PartialState, init_empty_weights
 from accelerate.utils import set_seed
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.training_utils import cast_training_params
@@ -22,7 +22,7 @@ from colorization import ColdDiffusionScheduler, ColorizationPipeline, load_pipe
 from colorization.errors import ColorizationWarning
 from colorization.loading import ADAPTER_NAME, EMBEDDED_DIRECTORY, EMBEDDED_MODEL, widen_conv_in
 
-from .color import pipeline_defaults, train_color
+from .color import check_training, pipeline_defaults, train_color
 from .config import CONFIG_DIRECTORY, LoraTraining, fail, flat_settings, parse_command_line, to_yaml
 from .data import load_photos
 from .loop import TrainingStopped, create_accelerator, samples_per_step, total_steps, write_config, write_summary
@@ -89,6 +89,7 @@ def run(config: LoraTraining, resume: str | None = None) -> Path:
     with accelerator.main_process_first():
         pipeline = build_pipeline(config, accelerator.device)
         photos, held_out = load_photos(config.data)
+    check_training(pipeline, config, held_out)
     if config.run.trackers != "none":
         accelerator.init_trackers("cold-colorizer", config=flat_settings(config))
     summary = train_color(pipeline, config, photos, held_out, accelerator, checkpoint, train_text_encoder=False)
@@ -135,7 +136,9 @@ def dry_run(config: LoraTraining) -> None:
         print(f"photographs: unknown ({' '.join(str(error).split())})")
         print(f"steps: {config.run.max_steps or f'{config.run.epochs} x photographs / {per_step}'}")
         return
-    factor = 2 ** (len(_vae_config(config)["block_out_channels"]) - 1)
+    vae = _vae_config(config)
+    levels = vae.get("block_out_channels") or vae["encoder_block_out_channels"]  # AutoencoderKL, AutoencoderTiny
+    factor = 2 ** (len(levels) - 1)
     latent = channels * (config.data.resolution // factor) ** 2
     versions = config.data.variants * (2 if config.data.flip else 1)
     print(f"photographs: {count:,}")
@@ -158,10 +161,12 @@ def main(argv: list[str] | None = None) -> None:
         if options.dry_run:
             dry_run(config)
         else:
-            print(f"saved {run(config, options.resume)}")
+            folder = run(config, options.resume)
+            if PartialState().is_main_process:
+                print(f"saved {folder}")
     except TrainingStopped as error:
         fail(str(error), status=1)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         fail(error)
 
 

@@ -65,7 +65,7 @@ def loss_by_severity(losses: torch.Tensor, severities: torch.Tensor, bins: int =
     for i in range(bins):
         chosen = losses[index == i]
         if len(chosen):
-            means[f"{i / bins:.1f}-{(i + 1) / bins:.1f}"] = float(chosen.double().mean())
+            means[f"{i / bins:.1f}-{(i + 1) / bins:.1f}"] = float(chosen.mean())
     return means
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
+from huggingface_hub.errors import HTTPError
 from PIL import Image
 
 from colorization.color import colorfulness
@@ -16,13 +17,15 @@ from colorization.degradation import to_gray
 from colorization.pipeline import ColorizationPipeline
 
 from .config import DataConfig, RunConfig
-from .data import PhotoSet, Tokenize
+from .data import PhotoSet
 from .denoiser import ColorTask
 from .sources import image_bytes, load_source
+from .text import Tokenize
 from .transforms import TransformConfig, prepare_image, sample_rng
 
 logger = logging.getLogger(__name__)
 
+HOLDOUT = "holdout"  # the photographs that the training data kept out
 SEVERITIES = (0.1, 0.3, 0.5, 0.7, 0.9)
 GRID_WIDTH = 192  # pixels of each picture
 
@@ -37,16 +40,15 @@ def load_validation(run: RunConfig, data: DataConfig, held_out: PhotoSet) -> tor
     """
     if run.validation_every == 0 or run.validation_dataset is None:
         return None
-    if run.validation_dataset == "holdout":
-        if len(held_out) == 0:
-            raise ValueError("`run.validation_dataset` is holdout, but `data.holdout` keeps no photograph out")
+    if run.validation_dataset == HOLDOUT:
         return _prepare((held_out.image(i) for i in range(len(held_out))), run.validation_count, data)
     try:
         splits = load_source(run.validation_dataset, streaming=True)
-        split = splits[run.validation_split if run.validation_split in splits else next(iter(splits))]
-        images = (Image.open(io.BytesIO(image_bytes(row["image"]))) for row in split)
+        if run.validation_split not in splits:
+            raise ValueError(f"its splits are {sorted(splits)}, not {run.validation_split!r}")
+        images = (Image.open(io.BytesIO(image_bytes(row["image"]))) for row in splits[run.validation_split])
         return _prepare(images, run.validation_count, data)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPError) as error:
         reason = " ".join(str(error).split())
         logger.warning("no validation: %s cannot be read (%s)", run.validation_dataset, reason)
         return None
@@ -56,7 +58,10 @@ def _prepare(images: Iterable[Image.Image], count: int, data: DataConfig) -> tor
     """The first `count` pictures, cut from the center and not augmented, `(count, 3, resolution, resolution)`."""
     plain = TransformConfig(data.resolution, "center", 0.0, 0.0, False)
     rng = np.random.default_rng(0)  # nothing is drawn that would show
-    return torch.stack([prepare_image(image, plain, rng) for image in itertools.islice(images, count)])
+    pictures = [prepare_image(image, plain, rng) for image in itertools.islice(images, count)]
+    if not pictures:
+        raise ValueError("it holds no photographs")
+    return torch.stack(pictures)
 
 
 class Validation:
@@ -65,7 +70,7 @@ class Validation:
     Args:
         task: the network and its loss.
         pipeline: the same model, for sampling.
-        images: from :func:`load_validation`.
+        images: from :func:`load_validation`; only the main process has and needs them.
         run: settings; pictures go to `validation/step-000100.jpg` in its folder.
         accelerator: whose trackers get the results.
         idle: components that training keeps off the device; they come back for the validation.
@@ -75,7 +80,7 @@ class Validation:
         self,
         task: ColorTask,
         pipeline: ColorizationPipeline,
-        images: torch.Tensor,
+        images: torch.Tensor | None,
         run: RunConfig,
         accelerator: Accelerator,
         idle: Sequence[torch.nn.Module] = (),
@@ -107,7 +112,7 @@ class Validation:
         for tracker in self.accelerator.trackers:
             if tracker.name == "tensorboard":
                 tracker.log_images({"validation": np.asarray(grid)[None]}, step=step, dataformats="NHWC")
-            else:
+            elif hasattr(tracker, "log_images"):  # not all can show pictures
                 tracker.log_images({"validation": [grid]}, step=step)
 
     def _losses(self) -> dict[str, float]:

@@ -1,0 +1,23 @@
+"""Captions as the text encoder takes them."""
+
+import torch
+
+from colorization.pipeline import ColorizationPipeline
+
+
+class Tokenize:
+    """Turns a caption into token ids `(tokens,)`, cut and padded as the pipeline does it.
+
+    Loading processes get a copy, so it holds the tokenizer and not the pipeline.
+
+    Args:
+        pipeline: whose tokenizer and limit are used.
+    """
+
+    def __init__(self, pipeline: ColorizationPipeline):
+        self.tokenizer = pipeline.tokenizer
+        self.limit = min(self.tokenizer.model_max_length, pipeline.text_encoder.config.max_position_embeddings)
+
+    def __call__(self, caption: str) -> torch.Tensor:
+        ids = self.tokenizer(caption, padding="max_length", truncation=True, max_length=self.limit).input_ids
+        return torch.tensor(ids)
