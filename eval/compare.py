@@ -13,14 +13,12 @@ distance of 0.
 import argparse
 import hashlib
 import json
-import os
 import re
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,16 +27,22 @@ import numpy as np
 from colorization.cli import Parser, share_cores
 
 from .photos import NamedPhoto, load_photos, photo_seed, set_name, take
+from .summary import (
+    both_colorfulnesses,
+    feature_metrics,
+    package_versions,
+    pixel_metrics,
+    replace_file,
+    to_tensor,
+    write_result,
+)
 
 if TYPE_CHECKING:  # torch is imported once the arguments are known to be good
-    import torch
-
     from colorization import ColorizationPipeline
 
     from .features import Lite2Features
 
 GRAY, VAE, EMBEDDED = "gray", "vae", "embedded"
-MINIMUM_FOR_FRECHET = 2000  # photographs; below, the covariance of 1,280 features says too little
 TIMED_STEPS, TIMED_REPEATS = 8, 5
 PACKAGES = ("cold-colorizer", "torch", "diffusers", "transformers", "numpy", "pillow", "efficientnet_lite_pytorch")
 
@@ -101,7 +105,7 @@ def prepare_photos(
             continue
         good.append(photo)
         sizes.append((pixels.shape[1], pixels.shape[0]))
-        colors.append(_colorfulness(_to_tensor(pixels)))
+        colors.append(both_colorfulnesses(to_tensor(pixels)))
         if cached is None:
             features.append(lite2([pixels])[0])
     if not good:
@@ -110,7 +114,7 @@ def prepare_photos(
         cached = np.stack(features)
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
-            _replace(file, lambda temporary: np.save(temporary, cached))
+            replace_file(file, lambda temporary: np.save(temporary, cached))
     return PhotoSet(name, good, sizes, cached, np.array(colors))
 
 
@@ -162,8 +166,8 @@ def vae_colorizer(pipeline: "ColorizationPipeline") -> Callable:
             image = Image.fromarray(pixels)
             size = pipeline.model_size(*image.size)
             small = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
-            decoded = pipeline.decode_latents(pipeline.encode_image(2 * _to_tensor(np.array(small)) - 1))
-            guide = _to_tensor(np.array(small.convert("L").convert("RGB")))[0, :1]
+            decoded = pipeline.decode_latents(pipeline.encode_image(2 * to_tensor(np.array(small)) - 1))
+            guide = to_tensor(np.array(small.convert("L").convert("RGB")))[0, :1]
             settings = {"color_scale": 1.0, "color_scale_space": "chroma"}
             prediction = ChromaPrediction(rgb_to_chroma(decoded)[0].cpu(), guide, settings)
             results.append(prediction.render(np.array(image.convert("L"))))
@@ -268,92 +272,11 @@ def measure(
             outputs = color(originals, [""] * len(rows), seeds)
             features[rows] = lite2(outputs)
             for row, output, original in zip(rows, outputs, originals, strict=True):
-                pair = _to_tensor(output), _to_tensor(original)
+                pair = to_tensor(output), to_tensor(original)
                 errors = [metric(*pair).item() for metric in (psnr, mean_ciede2000, chroma_error)]
-                scores[row] = [*errors, *_colorfulness(pair[0])]
+                scores[row] = [*errors, *both_colorfulnesses(pair[0])]
             progress.update(len(rows))
     return feature_metrics(features, photos.features, seed) | pixel_metrics(scores, photos.colorfulness, seed)
-
-
-def feature_metrics(features: np.ndarray, reference: np.ndarray, seed: int) -> dict:
-    """FD-Lite2, KD-Lite2 and the mean distance of a picture's features from its original's."""
-    from .frechet import FeatureStatistics, frechet_distance, kernel_distance, relative_frechet_distance
-
-    n = len(features)
-    rng = np.random.default_rng(seed)
-    distance = {"value": None, "relative": None, "n": n, "interval": None}
-    if n < MINIMUM_FOR_FRECHET:
-        distance["reason"] = f"needs at least {MINIMUM_FOR_FRECHET} photographs"
-    else:
-        colored, original = FeatureStatistics(features.shape[1]), FeatureStatistics(features.shape[1])
-        colored.update(features)
-        original.update(reference)
-        moments = colored.mean, colored.covariance, original.mean, original.covariance
-        distance |= {"value": frechet_distance(*moments), "relative": relative_frechet_distance(*moments)}
-    kernel = {"value": None, "standard_error": None, "n": n, "interval": None}
-    if n < 4:  # two subsets of two that differ
-        kernel["reason"] = "needs at least 4 photographs"
-    else:
-        kernel["value"], kernel["standard_error"] = kernel_distance(features, reference, rng)
-    shifts = np.linalg.norm(features.astype(np.float64) - reference, axis=1)
-    return {"fd_lite2": distance, "kd_lite2": kernel, "feature_distance": _mean(shifts, rng)}
-
-
-def pixel_metrics(scores: np.ndarray, original_colorfulness: np.ndarray, seed: int) -> dict:
-    """Means with 95% bootstrap intervals over the photographs.
-
-    Args:
-        scores: `(n, 5)`: PSNR, CIEDE2000, chroma error, colorfulness as published and of absolute differences.
-        original_colorfulness: `(n, 2)`: the last two for the originals.
-    """
-    from .pixel_metrics import bootstrap_interval
-
-    rng = np.random.default_rng(seed)
-    pairs = np.stack([scores[:, 3], original_colorfulness[:, 0]], axis=1)
-    ratio = {"value": None, "n": len(pairs), "interval": None}
-    if pairs[:, 1].all():  # else a resample may hold gray originals only
-
-        def mean_ratio(rows: np.ndarray) -> float:
-            return float(rows[:, 0].mean() / rows[:, 1].mean())
-
-        ratio["value"] = mean_ratio(pairs)
-        ratio["interval"] = list(bootstrap_interval(pairs, rng, mean_ratio)) if len(pairs) > 1 else None
-    else:
-        ratio["reason"] = "an original is gray"
-    finite = np.isfinite(scores[:, 0])  # infinite where output and original are equal
-    return {
-        "psnr": _mean(scores[finite, 0], rng),
-        "ciede2000": _mean(scores[:, 1], rng),
-        "chroma_error": _mean(scores[:, 2], rng),
-        "colorfulness": _mean(pairs[:, 0], rng),
-        "colorfulness_original": _mean(pairs[:, 1], rng),
-        "colorfulness_ratio": ratio,
-        "colorfulness_difference": _mean(np.abs(pairs[:, 0] - pairs[:, 1]), rng),
-        "colorfulness_absolute": _mean(scores[:, 4], rng),
-        "colorfulness_absolute_original": _mean(original_colorfulness[:, 1], rng),
-    }
-
-
-def _mean(values: np.ndarray, rng: np.random.Generator) -> dict:
-    from .pixel_metrics import bootstrap_interval
-
-    if not len(values):
-        return {"value": None, "n": 0, "interval": None, "reason": "output and original are equal everywhere"}
-    interval = list(bootstrap_interval(values, rng)) if len(values) > 1 else None
-    return {"value": float(values.mean()), "n": len(values), "interval": interval}
-
-
-def _to_tensor(image: np.ndarray) -> "torch.Tensor":
-    """uint8 `(height, width, 3)` to float32 `(1, 3, height, width)` in [0, 1]."""
-    import torch
-
-    return torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
-
-
-def _colorfulness(image: "torch.Tensor") -> tuple[float, float]:
-    from colorization.color import colorfulness
-
-    return colorfulness(image).item(), colorfulness(image, absolute=True).item()
 
 
 # Results
@@ -381,31 +304,6 @@ def is_done(file: Path, request: dict, overwrite: bool) -> bool:
             other = None if stored is None else stored.get(key)
             raise ValueError(f"{file} was made with {key} {other}, not {value}; --overwrite replaces it")
     return True
-
-
-def write_result(file: Path, result: dict) -> None:
-    """Write a result as JSON, whole or not at all."""
-    text = json.dumps(result, indent=2, allow_nan=False) + "\n"
-    _replace(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-
-
-def _replace(file: Path, write: Callable[[Path], object]) -> None:
-    temporary = file.with_name(f".writing-{os.getpid()}-{file.name}")
-    try:
-        write(temporary)
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _versions() -> dict[str, str | None]:
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = None
-    return versions
 
 
 def render_table(results: Sequence[dict]) -> str:
@@ -688,7 +586,7 @@ def _run_job(
         "metrics": metrics,
         "settings": shown,
         "seed": arguments.seed,
-        "versions": _versions(),
+        "versions": package_versions(PACKAGES),
         "weights_sha256": job.request["weights_sha256"],
         "feature_weights_sha256": None if job.hit_rate else lite2.weights_sha256,
         "request": job.request,
