@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 from accelerate.utils import set_seed
 from diffusers import AutoencoderTiny, UNet2DConditionModel
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -25,21 +25,19 @@ from colorization import ColdDiffusionScheduler, ColorizationPipeline, load_pipe
 from colorization.degradation import degrade, to_gray
 
 from .color import check_training, pipeline_defaults, train_color
+from .command import run_command
 from .config import (
     EmbeddedModelConfig,
     EmbeddedTraining,
     OptimConfig,
     VaeConfig,
-    fail,
     flat_settings,
-    parse_command_line,
     to_yaml,
 )
 from .data import PhotoSet, PixelSamples, SampleStream, load_photos, transform_config
 from .denoiser import Loss
 from .loop import (
     SUMMARY_FILE,
-    TrainingStopped,
     create_accelerator,
     find_checkpoint,
     samples_per_step,
@@ -326,18 +324,7 @@ def first_caption(pipeline: ColorizationPipeline, photos: PhotoSet) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    config, options = parse_command_line(EmbeddedTraining, __doc__, argv)
-    try:
-        if options.dry_run:
-            dry_run(config)
-        else:
-            folder = run(config, options.resume)
-            if PartialState().is_main_process:
-                print(f"saved {folder}")
-    except TrainingStopped as error:
-        fail(str(error), status=1)
-    except (ValueError, OSError) as error:
-        fail(error)
+    run_command(EmbeddedTraining, __doc__, run, dry_run, argv)
 
 
 if __name__ == "__main__":

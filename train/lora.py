@@ -13,7 +13,7 @@ from pathlib import Path
 
 import peft
 import torch
-from accelerate import PartialState, init_empty_weights
+from accelerate import init_empty_weights
 from accelerate.utils import set_seed
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.training_utils import cast_training_params
@@ -23,9 +23,10 @@ from colorization.errors import ColorizationWarning
 from colorization.loading import ADAPTER_NAME, EMBEDDED_DIRECTORY, EMBEDDED_MODEL, widen_conv_in
 
 from .color import check_training, pipeline_defaults, train_color
-from .config import CONFIG_DIRECTORY, LoraTraining, fail, flat_settings, parse_command_line, to_yaml
+from .command import run_command
+from .config import CONFIG_DIRECTORY, LoraTraining, flat_settings, to_yaml
 from .data import load_photos
-from .loop import TrainingStopped, create_accelerator, samples_per_step, total_steps, write_config, write_summary
+from .loop import create_accelerator, samples_per_step, total_steps, write_config, write_summary
 
 DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 # Published shapes of Stable Diffusion 2.1, so that its dry run needs no network.
@@ -156,18 +157,7 @@ def _vae_config(config: LoraTraining) -> dict:
 
 
 def main(argv: list[str] | None = None) -> None:
-    config, options = parse_command_line(LoraTraining, __doc__, argv)
-    try:
-        if options.dry_run:
-            dry_run(config)
-        else:
-            folder = run(config, options.resume)
-            if PartialState().is_main_process:
-                print(f"saved {folder}")
-    except TrainingStopped as error:
-        fail(str(error), status=1)
-    except (ValueError, OSError) as error:
-        fail(error)
+    run_command(LoraTraining, __doc__, run, dry_run, argv)
 
 
 if __name__ == "__main__":
