@@ -16,10 +16,12 @@ import torch
 import yaml
 from accelerate import Accelerator
 from conftest import EXAMPLES, tiny_components, tiny_pipeline
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from colorization import load_pipeline
 from colorization.degradation import degrade, predict_z_color, start_latent, to_gray
 from train.cache import LatentCache, _versions, build_cache
 from train.checkpoint import find_checkpoint, list_checkpoints, prune_checkpoints
@@ -615,6 +617,37 @@ def test_a_checkpoint_that_was_asked_for_must_be_there(tmp_path):
 def test_eight_bit_without_its_package_says_what_to_install():
     with pytest.raises(ValueError, match="bitsandbytes"):
         build_optimizer([torch.nn.Parameter(torch.zeros(1))], OptimConfig(eight_bit=True))
+
+
+# The small model
+
+
+def test_the_small_model_is_trained_whole_and_colors(tmp_path, capsys):
+    flags = ["--config", "embedded-smoke", "--output-dir", str(tmp_path), "--run.trackers", "none"]
+    flags += ["--data.limit", "4", "--vae.steps", "3", "--run.max_steps", "3", "--run.batch_size", "2"]
+    embedded_main(flags)
+    assert capsys.readouterr().out.endswith(f"saved {tmp_path / 'model'}\n")
+    assert json.loads((tmp_path / "vae" / "summary.json").read_text())["steps"] == 3
+    assert json.loads((tmp_path / "summary.json").read_text())["samples"] == 6
+    for file in (tmp_path / "model").rglob("*.json"):
+        text = file.read_text(encoding="utf-8")
+        assert "_name_or_path" not in text and "TokenizersBackend" not in text and str(tmp_path) not in text
+
+    pipeline = load_pipeline(tmp_path / "model", device="cpu")
+    assert pipeline.vae.config.scaling_factor != 1 and pipeline.config.color_scale_space == "chroma"
+    words = "red bus with a very long description of its many wheels and windows and so on and on"
+    assert Tokenize(pipeline)("red bus").shape == Tokenize(pipeline)(words).shape == (20,)
+    assert len(pipeline.tokenizer(words).input_ids) > 20  # neither cut nor padded unless asked for
+    with Image.open(sorted(EXAMPLES.glob("*.jpg"))[0]) as photo:
+        assert pipeline(photo, prompt="red bus", num_inference_steps=1).images[0].size == photo.size
+
+    # The same command again finds everything done; other settings of the autoencoder are refused.
+    modified = (tmp_path / "vae" / "model" / "config.json").stat().st_mtime_ns
+    embedded_main(flags)
+    assert (tmp_path / "vae" / "model" / "config.json").stat().st_mtime_ns == modified
+    with pytest.raises(SystemExit) as stopped:
+        embedded_main([*flags, "--vae.chroma_weight", "7"])
+    assert stopped.value.code == 2 and "vae.chroma_weight was 2.0 and is 7.0" in capsys.readouterr().err
 
 
 # Commands

@@ -252,6 +252,19 @@ def _latent_scale(pipeline: ColorizationPipeline, config: EmbeddedTraining, phot
 # The run
 
 
+def _tidy_saved_model(folder: Path) -> None:
+    """Make the JSON files of a saved model say what holds on any machine and version."""
+    for file in (folder / "model_index.json", *folder.glob("*/*config.json")):
+        settings = json.loads(file.read_text(encoding="utf-8"))
+        for key in ("_name_or_path", "is_local", "local_files_only"):
+            settings.pop(key, None)
+        if file.parent.name == "vae":
+            settings.pop("block_out_channels", None)  # AutoencoderTiny stores it and warns when it reads it
+        text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
+        # transformers 5 writes its own name for the class, which no other version knows.
+        file.write_text(text.replace("TokenizersBackend", "PreTrainedTokenizerFast"), encoding="utf-8")
+
+
 def save_model(pipeline: ColorizationPipeline, directory: Path) -> None:
     """The whole model in half precision, in diffusers layout; it appears under its name when it is complete."""
     partial = directory.with_name(f".{directory.name}.partial")
@@ -259,14 +272,12 @@ def save_model(pipeline: ColorizationPipeline, directory: Path) -> None:
     components = {name: copy.deepcopy(getattr(pipeline, name)).half() for name in ("vae", "unet", "text_encoder")}
     settings = {key: value for key, value in pipeline.config.items() if not key.startswith("_")}
     settings = {key: value for key, value in settings.items() if key not in pipeline.components}
-    half = ColorizationPipeline(**components, tokenizer=pipeline.tokenizer, scheduler=pipeline.scheduler, **settings)
+    tokenizer = copy.deepcopy(pipeline.tokenizer)
+    tokenizer.backend_tokenizer.no_padding()  # what the last call asked for would be saved with it
+    tokenizer.backend_tokenizer.no_truncation()
+    half = ColorizationPipeline(**components, tokenizer=tokenizer, scheduler=pipeline.scheduler, **settings)
     half.save_pretrained(partial)
-    for file in partial.glob("*/config.json"):
-        settings = json.loads(file.read_text(encoding="utf-8"))
-        settings.pop("_name_or_path", None)  # a folder on this machine
-        if file.parent.name == "vae":
-            settings.pop("block_out_channels", None)  # AutoencoderTiny stores it and warns when it reads it
-        file.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    _tidy_saved_model(partial)
     shutil.rmtree(directory, ignore_errors=True)
     partial.rename(directory)
 
