@@ -5,9 +5,15 @@ import re
 
 import pytest
 
+from colorization.loading import EMBEDDED_DIRECTORY
 from eval.benchmark import README, RESULTS, insert_table, render_table
+from eval.compare import render_table as comparison_table
+from eval.compare import weights_sha256
+from train.benchmark import describe
+from train.publish import main as publish
 
 ROOT = README.parent
+EMBEDDED_RESULTS = sorted((ROOT / "eval" / "results" / "embedded").glob("*.json"))
 
 
 def test_speed_table_is_the_benchmarks():
@@ -15,7 +21,10 @@ def test_speed_table_is_the_benchmarks():
     assert insert_table(text, render_table(json.loads(RESULTS.read_text(encoding="utf-8")))) == text
 
 
-@pytest.mark.parametrize("document", ["README.md", "model_card.md", "docs/use.md"])
+@pytest.mark.parametrize(
+    "document",
+    ["README.md", "model_card.md", "docs/use.md", "docs/train.md", "docs/evaluate.md", "docs/embedded-model.md"],
+)
 def test_links_lead_somewhere(document):
     file = ROOT / document
     links = re.findall(r"\]\((?!https?://)([^)#]+)\)", file.read_text(encoding="utf-8"))
@@ -28,3 +37,28 @@ def test_space_front_matter_names_what_exists():
     fields = dict(line.split(": ", 1) for line in front_matter.strip().splitlines())
     assert fields["sdk"] == "gradio"
     assert (ROOT / fields["app_file"]).is_file()
+
+
+def test_comparison_table_is_the_results():
+    results = [json.loads(file.read_text(encoding="utf-8")) for file in EMBEDDED_RESULTS]
+    assert len(results) >= 4
+    document = (ROOT / "docs" / "embedded-model.md").read_text(encoding="utf-8")
+    assert comparison_table(results) in document
+
+
+def test_training_speed_is_the_benchmarks():
+    result = json.loads((ROOT / "train" / "results" / "benchmark.json").read_text(encoding="utf-8"))
+    assert describe(result) in (ROOT / "docs" / "train.md").read_text(encoding="utf-8").replace("\n", " ")
+
+
+def test_model_card_is_rendered_from_notes_and_the_results_of_these_weights(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    digest = weights_sha256(EMBEDDED_DIRECTORY)
+    results = [file for file in EMBEDDED_RESULTS if json.loads(file.read_text())["weights_sha256"] == digest]
+    results = [file for file in results if not file.name.startswith("vae")]
+    assert results
+    card = tmp_path / "model_card.md"
+    arguments = ["colorization/models/embedded", "--repo", "user/cold-colorizer-embedded", "--card", str(card)]
+    arguments += ["--notes", "train/templates/embedded_notes.md"]
+    assert publish([*arguments, "--results", *(str(file.relative_to(ROOT)) for file in results)]) == 0
+    assert card.read_text(encoding="utf-8") == (ROOT / "model_card.md").read_text(encoding="utf-8")
