@@ -301,12 +301,12 @@ def render_model_card(
 
 
 def usage(repo: str, run: Run, revision: str | None = None) -> str:
-    """Three lines of Python that load what was published and color a photograph."""
+    """A few lines of Python that load what was published and color a photograph."""
     pinned = "" if revision is None else f', revision="{revision}"'
     color = 'pipeline("photo.jpg", prompt="red bus").images[0].save("colored.png")'
     if run.kind == "full":
         load = f'pipeline = DiffusionPipeline.from_pretrained("{repo}"{pinned}, trust_remote_code=True)'
-        return f"from diffusers import DiffusionPipeline\n{load}\n{color}"
+        return f"from diffusers import DiffusionPipeline\n\n{load}\n{color}"
     if run.kind == "model":
         load = f'pipeline = load_pipeline("{repo}"{pinned})'
     else:
@@ -314,7 +314,7 @@ def usage(repo: str, run: Run, revision: str | None = None) -> str:
         base_revision = "" if run.base_revision is None else f', revision="{run.base_revision}"'
         adapter_revision = "" if revision is None else f', adapter_revision="{revision}"'
         load = f'pipeline = load_pipeline({base}, adapter="{repo}"{base_revision}{adapter_revision})'
-    return f"from colorization import load_pipeline\n{load}\n{color}"
+    return f"from colorization import load_pipeline\n\n{load}\n{color}"
 
 
 def _plain_usage(repo: str, run: Run, revision: str | None) -> str:
@@ -322,7 +322,7 @@ def _plain_usage(repo: str, run: Run, revision: str | None) -> str:
     pinned = "" if revision is None else f', revision="{revision}"'
     base = without_local_paths(run.base)
     return (
-        "from diffusers import StableDiffusionPipeline\n"
+        "from diffusers import StableDiffusionPipeline\n\n"
         f'pipeline = StableDiffusionPipeline.from_pretrained("{base}"{base_revision})\n'
         f'pipeline.load_lora_weights("{repo}"{pinned}, weight_name="{LORA_FILE}")'
     )
