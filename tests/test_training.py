@@ -29,6 +29,7 @@ from train.color import check_training, load_lpips
 from train.config import (
     LORA_TARGETS,
     DataConfig,
+    EmbeddedModelConfig,
     EmbeddedTraining,
     LoraTraining,
     ObjectiveConfig,
@@ -44,6 +45,7 @@ from train.loop import TrainingStopped, build_optimizer, create_accelerator, tra
 from train.lora import add_adapter, build_pipeline
 from train.lora import main as lora_main
 from train.objective import (
+    alignment_loss,
     autoencoder_loss,
     estimate_z_color,
     hsv_saturation,
@@ -53,8 +55,9 @@ from train.objective import (
     training_pair,
 )
 from train.severity import draw_severity
+from train.teacher import Teacher
 from train.text import Tokenize
-from train.transforms import TransformConfig
+from train.transforms import TransformConfig, flip
 from train.validation import load_validation
 
 ROOT = Path(__file__).parent.parent
@@ -311,10 +314,11 @@ def small_photos():
     return load_photos(DataConfig(sources=[str(EXAMPLES)], limit=3))[0]
 
 
-def build(photos, folder, variants=2, transform=None, pipeline=None) -> LatentCache:
+def build(photos, folder, variants=2, transform=None, pipeline=None, workers=0, teacher=None) -> LatentCache:
     transform = transform or TransformConfig(32, augment_probability=1.0)
     pipeline = pipeline or tiny_pipeline()
-    return build_cache(photos, pipeline, transform, variants, 0, True, 4, folder, Accelerator(cpu=True))
+    accelerator = Accelerator(cpu=True)
+    return build_cache(photos, pipeline, transform, variants, 0, True, 4, folder, accelerator, workers, teacher)
 
 
 def test_the_cache_holds_what_encoding_on_the_fly_would_give(small_photos, tmp_path):
@@ -368,6 +372,75 @@ def test_a_loading_process_gets_no_copy_of_the_cache(small_photos, tmp_path):
     both = CachedSamples(cache), pickle.loads(pickled)
     first, second = (samples.draw(1, np.random.default_rng(0), True) for samples in both)
     assert torch.equal(first["z_color"], second["z_color"])
+
+
+def test_pictures_read_by_other_processes_make_the_same_cache(small_photos, tmp_path):
+    here, there = build(small_photos, tmp_path / "here"), build(small_photos, tmp_path / "there", workers=2)
+    assert np.array_equal(here.color, there.color) and np.array_equal(here.gray, there.gray)
+
+
+# Teacher
+
+
+def test_the_cache_holds_what_the_teacher_sees_and_mirrors_it_with_the_picture(small_photos, tmp_path):
+    teacher = Teacher(4, torch.device("cpu"))
+    transform = TransformConfig(64, augment_probability=0.0, saturation_probability=0.0)
+    cache = build(small_photos, tmp_path, variants=1, transform=transform, teacher=teacher)
+    assert cache.features.shape == (3, 1, Teacher.channels, 4, 4)
+    # Not the crab: it is its own mirror image.
+    upright, mirrored = _versions(small_photos.image(1), transform, cache.color.shape, 0, 1)
+    with torch.no_grad():
+        seen = teacher(torch.stack([upright, mirrored]))
+    assert np.allclose(cache.features[1, 0], seen[0].numpy(), atol=2e-2)
+    # The stored side, turned round, stands for what the teacher sees in the mirrored picture.
+    assert alignment_loss(flip(seen[:1]), seen[1:]) < alignment_loss(seen[:1], seen[1:])
+    samples = [cache.latents(1, np.random.default_rng(seed)) for seed in range(8)]
+    sides = [np.array_equal(sample["z_color"], cache.color[1, 0, 1].astype(np.float32)) for sample in samples]
+    assert len(set(sides)) == 2
+    for sample, turned in zip(samples, sides, strict=True):
+        stored = torch.from_numpy(np.array(cache.features[1, 0]))
+        assert torch.equal(sample["features"], flip(stored) if turned else stored)
+
+
+def test_alignment_teaches_the_middle_of_the_unet_and_leaves_no_trace_in_the_model(tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump({"model": {"start": "embedded"}, "objective": {"alignment_weight": 1.0}}))
+    arguments = ["--config", str(config), "--data.sources", f"[{EXAMPLES}]", "--data.limit", "2"]
+    arguments += ["--data.resolution", "64", "--data.cache_batch_size", "2", "--run.output_dir", str(tmp_path / "run")]
+    arguments += ["--run.batch_size", "2", "--run.max_steps", "2", "--run.log_every", "1"]
+    arguments += ["--run.validation_every", "0", "--run.mixed_precision", "no"]
+    embedded_main(arguments)
+    events = (tmp_path / "run" / "logs").rglob("events.*")
+    assert any(b"loss/alignment" in file.read_bytes() for file in events)
+    with safe_open(tmp_path / "run" / "model" / "unet" / "diffusion_pytorch_model.safetensors", "pt") as file:
+        names = set(file.keys())
+    assert names == set(load_pipeline("embedded").unet.state_dict())
+
+
+def test_alignment_reaches_the_unet():
+    pipeline = tiny_pipeline()
+    teacher = Teacher(4, torch.device("cpu"))
+    task = ColorTask(pipeline, ObjectiveConfig(latent_weight=1e-9, alignment_weight=1.0), False, teacher=teacher)
+    batch = {"z_color": torch.randn(1, 4, 16, 16), "z_gray": torch.randn(1, 4, 16, 16), "severity": torch.ones(1)}
+    width = pipeline.unet.config.cross_attention_dim
+    batch |= {"noise": torch.randn(1, 4, 16, 16), "text": torch.randn(1, 3, width)}
+    middle = 16 // 2 ** (len(pipeline.unet.config.block_out_channels) - 1)
+    batch["features"] = torch.randn(1, Teacher.channels, middle, middle)
+    loss = task.loss(task.network, batch)
+    loss.total.backward()
+    gradient = next(pipeline.unet.mid_block.parameters()).grad
+    assert 0 < loss.parts["alignment"] < 2 and gradient.abs().max() > 1e-6
+
+
+def test_alignment_without_a_cache_is_refused(tmp_path):
+    config = EmbeddedTraining(
+        data=DataConfig(sources=[str(EXAMPLES)], limit=1, cache=False, resolution=64),
+        objective=ObjectiveConfig(alignment_weight=1.0),
+        model=EmbeddedModelConfig(start="embedded"),
+        run=RunConfig(validation_every=0),
+    )
+    with pytest.raises(ValueError, match="`objective.alignment_weight` above 0 needs `data.cache` true"):
+        check_training(load_pipeline("embedded"), config, PhotoSet([], [], [], [], []))
 
 
 # Validation

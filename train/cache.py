@@ -14,11 +14,13 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from PIL import Image
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm, trange
 
 from colorization.degradation import to_gray
 from colorization.pipeline import ColorizationPipeline
 
+from .teacher import Teacher
 from .text import Tokenize
 from .transforms import TransformConfig, flip, prepare_image, sample_rng
 
@@ -36,6 +38,9 @@ class LatentCache:
         self.directory = directory
         self.color = np.load(directory / "color.npy", mmap_mode="r")  # [N, variants, flips, C, h, w] float16
         self.gray = np.load(directory / "gray.npy", mmap_mode="r")
+        self.features = None
+        if (directory / "features.npy").is_file():
+            self.features = np.load(directory / "features.npy", mmap_mode="r")  # [N, variants, channels, side, side]
         self.has_text = (directory / "text.npy").is_file()
         if self.has_text:
             self.text = np.load(directory / "text.npy", mmap_mode="r")  # [1 + distinct captions, tokens, width]
@@ -45,12 +50,20 @@ class LatentCache:
         # A copy for a loading process opens the files itself: pickled arrays would be read into memory.
         return (LatentCache, (self.directory,))
 
-    def latents(self, index: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """z_color and z_gray `(channels, h, w)`, float32, of a random variant and flip."""
+    def latents(self, index: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        """Of a random variant and flip, `z_color` and `z_gray` `(channels, h, w)` float32, and a teacher's `features`.
+
+        The features `(channels, side, side)`, float16, are there when the cache was made with a teacher.
+        """
         variant, mirrored = rng.integers(self.color.shape[1]), rng.integers(self.color.shape[2])
-        pair = (self.color[index, variant, mirrored], self.gray[index, variant, mirrored])
-        z_color, z_gray = (torch.from_numpy(z.astype(np.float32)) for z in pair)
-        return z_color, z_gray
+        sample = {
+            name: torch.from_numpy(array[index, variant, mirrored].astype(np.float32))
+            for name, array in (("z_color", self.color), ("z_gray", self.gray))
+        }
+        if self.features is not None:
+            features = torch.from_numpy(np.array(self.features[index, variant]))
+            sample["features"] = flip(features) if mirrored else features
+        return sample
 
     def embedding(self, index: int | None) -> torch.Tensor:
         """Text embedding `(tokens, width)`, float32, of a photograph's caption; None is the empty caption."""
@@ -77,6 +90,8 @@ def build_cache(
     batch_size: int,
     directory: Path,
     accelerator: Accelerator,
+    workers: int = 0,
+    teacher: Teacher | None = None,
 ) -> LatentCache:
     """Encode every photograph in color and gray, unless it has been done, and open the result.
 
@@ -90,6 +105,8 @@ def build_cache(
         batch_size: pictures at once.
         directory: where caches lie.
         accelerator: its processes share the work.
+        workers: processes that read and prepare photographs, beside each of the accelerator's.
+        teacher: whose features of the color pictures are stored too.
     """
     key = {
         "format": _FORMAT,
@@ -102,6 +119,8 @@ def build_cache(
         "precision": accelerator.mixed_precision,
         "batch_size": batch_size,  # the last bit of an encoding depends on what is encoded beside it
     }
+    if teacher is not None:
+        key["teacher"] = [teacher.weights_sha256, teacher.side]
     captions = photos.captions if with_text else []
     if with_text:
         key["text"] = module_fingerprint(pipeline.text_encoder)
@@ -110,9 +129,9 @@ def build_cache(
     if not final.is_dir():
         partial = final.with_suffix(".partial")
         if accelerator.is_main_process:
-            _create_files(partial, key, photos, pipeline, transform, variants, captions, batch_size)
+            _create_files(partial, key, photos, pipeline, transform, variants, captions, batch_size, teacher)
         accelerator.wait_for_everyone()
-        _fill(partial, photos, pipeline, transform, seed, batch_size, accelerator)
+        _fill(partial, photos, pipeline, transform, seed, batch_size, accelerator, workers, teacher)
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             _finish(partial, final)
@@ -137,6 +156,7 @@ def _create_files(
     variants: int,
     captions: Sequence[str],
     batch_size: int,
+    teacher: Teacher | None,
 ) -> None:
     """Empty arrays of the right size, unless a killed run left them; the small text part at once."""
     partial.mkdir(parents=True, exist_ok=True)
@@ -146,6 +166,10 @@ def _create_files(
     for name in ("color", "gray"):
         if not (partial / f"{name}.npy").is_file():
             _create_array(partial / f"{name}.npy", shape, np.float16)
+    if teacher is not None and not (partial / "features.npy").is_file():
+        # Mirroring the picture mirrors its features, near enough: one side is stored.
+        shape = (len(photos), variants, teacher.channels, teacher.side, teacher.side)
+        _create_array(partial / "features.npy", shape, np.float16)
     if captions and not (partial / "text_index.npy").is_file():
         _write_text(partial, pipeline, captions, batch_size)
     if not (partial / "done.npy").is_file():  # last: its presence says that the others are there
@@ -186,9 +210,12 @@ def _fill(
     seed: int,
     batch_size: int,
     accelerator: Accelerator,
+    workers: int,
+    teacher: Teacher | None,
 ) -> None:
     """This process's share of what is not done yet."""
-    color, gray, done = (np.load(partial / f"{name}.npy", mmap_mode="r+") for name in ("color", "gray", "done"))
+    names = ["color", "gray", "done"] + ([] if teacher is None else ["features"])
+    color, gray, done, *features = (np.load(partial / f"{name}.npy", mmap_mode="r+") for name in names)
     # Groups do not depend on what is done or by how many processes, so neither do the bits.
     size = max(batch_size // (color.shape[1] * color.shape[2]), 1)
     groups = [range(start, min(start + size, len(done))) for start in range(0, len(done), size)]
@@ -198,11 +225,16 @@ def _fill(
     bar = tqdm(
         total=sum(map(len, missing)), desc="encoding", unit="photo", disable=not accelerator.is_local_main_process
     )
-    for group in missing:
-        rows = list(group)
-        pictures = torch.stack(
-            [picture for row in rows for picture in _versions(photos.image(row), transform, color.shape, seed, row)]
-        )
+    pictures_of = _Pictures(photos, transform, color.shape, seed, missing)
+    # A group is a batch already.
+    loader = DataLoader(pictures_of, batch_size=None, num_workers=workers)
+    for rows, pictures in zip(map(list, missing), loader, strict=True):
+        pictures = pictures.to(accelerator.device)
+        if teacher is not None:
+            with torch.no_grad(), accelerator.autocast():
+                upright = pictures[:: color.shape[2]]
+                found = torch.cat([teacher(part) for part in upright.split(batch_size)])
+            features[0][rows] = found.cpu().numpy().astype(np.float16).reshape(len(rows), *features[0].shape[1:])
         for target, batch in ((color, pictures), (gray, to_gray(pictures))):
             with torch.no_grad(), accelerator.autocast():
                 z = torch.cat([pipeline.encode_image(part) for part in batch.split(batch_size)])
@@ -210,8 +242,24 @@ def _fill(
         done[rows] = True
         bar.update(len(rows))
     bar.close()
-    for array in (color, gray, done):
+    for array in (color, gray, done, *features):
         array.flush()
+
+
+class _Pictures(Dataset):
+    """What is encoded of each group of photographs, `(versions, 3, height, width)` in [-1, 1]."""
+
+    def __init__(self, photos, transform: TransformConfig, shape: tuple[int, ...], seed: int, groups: list[range]):
+        self.photos, self.transform, self.shape, self.seed, self.groups = photos, transform, shape, seed, groups
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        versions = (
+            _versions(self.photos.image(row), self.transform, self.shape, self.seed, row) for row in self.groups[index]
+        )
+        return torch.stack([picture for pictures in versions for picture in pictures])
 
 
 def _versions(

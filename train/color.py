@@ -15,6 +15,7 @@ from .config import EmbeddedTraining, LoraTraining, ObjectiveConfig, SamplingCon
 from .data import CachedSamples, PhotoSet, PixelSamples, SampleStream, transform_config
 from .denoiser import ColorTask
 from .loop import samples_per_step, total_steps, train
+from .teacher import Teacher
 from .text import Tokenize
 from .validation import HOLDOUT, Validation, load_validation
 
@@ -42,7 +43,12 @@ def check_training(
     run = config.run
     if run.validation_every > 0 and run.validation_dataset == HOLDOUT and len(held_out) == 0:
         raise ValueError(f"`run.validation_dataset` is {HOLDOUT}, but `data.holdout` keeps no photograph out")
+    if config.objective.alignment_weight > 0 and not config.data.cache:
+        raise ValueError(
+            "`objective.alignment_weight` above 0 needs `data.cache` true: the teacher's features are in it"
+        )
     load_lpips(config.objective, torch.device("cpu"))
+    load_teacher(config, pipeline, torch.device("cpu"))
 
 
 def train_color(
@@ -65,7 +71,9 @@ def train_color(
         train_text_encoder: whether the text encoder learns too.
     """
     data, run = config.data, config.run
-    task = ColorTask(pipeline, config.objective, train_text_encoder, load_lpips(config.objective, accelerator.device))
+    teacher = load_teacher(config, pipeline, accelerator.device)
+    lpips = load_lpips(config.objective, accelerator.device)
+    task = ColorTask(pipeline, config.objective, train_text_encoder, lpips, teacher)
     images = load_validation(run, data, held_out) if accelerator.is_main_process else None
     transform = transform_config(data)
 
@@ -82,6 +90,8 @@ def train_color(
             data.cache_batch_size,
             directory,
             accelerator,
+            data.workers,
+            teacher,
         )
         samples = CachedSamples(cache, text if train_text_encoder else None, photos.captions)
     else:
@@ -140,3 +150,16 @@ def load_lpips(objective: ObjectiveConfig, device: torch.device) -> Callable | N
         reason = " ".join(str(error).split())
         raise ValueError(f"`objective.lpips_weight` needs the package lpips and VGG's weights: {reason}") from error
     return network.requires_grad_(False).to(device)
+
+
+def load_teacher(
+    config: LoraTraining | EmbeddedTraining, pipeline: ColorizationPipeline, device: torch.device
+) -> Teacher | None:
+    """The network whose features are learned too, when that has a weight; ValueError when its packages are missing."""
+    if math.isclose(config.objective.alignment_weight, 0):
+        return None
+    middle = pipeline.vae_scale_factor * 2 ** (len(pipeline.unet.config.block_out_channels) - 1)
+    try:
+        return Teacher(config.data.resolution // middle, device)
+    except ImportError as error:
+        raise ValueError(f"`objective.alignment_weight` above 0 needs the extra eval: {error}") from error

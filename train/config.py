@@ -175,6 +175,8 @@ class ObjectiveConfig:
         latent_weight: weight of the mean squared error on the network's own target.
         saturation_weight: weight of the L1 distance of the decoded pictures' HSV saturation.
         lpips_weight: weight of LPIPS between the decoded pictures; needs the package lpips and its weights.
+        alignment_weight: weight of the distance of the UNet's middle features from what EfficientNet-Lite2 sees in the
+            color photograph, see `train.teacher`; needs data.cache and the packages of the extra "eval".
     """
 
     prediction_type: Literal["velocity", "residual", "sample"] = "velocity"
@@ -184,9 +186,10 @@ class ObjectiveConfig:
     latent_weight: float = 1.0
     saturation_weight: float = 0.0
     lpips_weight: float = 0.0
+    alignment_weight: float = 0.0
 
     def __post_init__(self):
-        for name in ("noise_scale", "latent_weight", "saturation_weight", "lpips_weight"):
+        for name in ("noise_scale", "latent_weight", "saturation_weight", "lpips_weight", "alignment_weight"):
             _require(getattr(self, name) >= 0, f"objective.{name}", "0 or more", getattr(self, name))
         total = self.latent_weight + self.saturation_weight + self.lpips_weight
         _require(total > 0, "objective.latent_weight", "above 0 when no other loss has a weight", self.latent_weight)

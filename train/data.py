@@ -155,13 +155,13 @@ class CachedSamples:
         self.cache, self.text, self.captions = cache, text, captions
 
     def draw(self, index: int, rng: np.random.Generator, with_caption: bool) -> Sample:
-        """`z_color`, `z_gray` `(channels, h, w)` float32, and `text`."""
-        z_color, z_gray = self.cache.latents(index, rng)
+        """`z_color`, `z_gray` `(channels, h, w)` float32, `text`, and where there was a teacher its `features`."""
+        latents = self.cache.latents(index, rng)
         if self.text is None:
             text = self.cache.embedding(index if with_caption else None)
         else:
             text = self.text(self.captions[index] if with_caption else "")
-        return {"z_color": z_color, "z_gray": z_gray, "text": text}
+        return latents | {"text": text}
 
 
 @functools.lru_cache(maxsize=2)

@@ -12,7 +12,8 @@ from colorization.degradation import to_gray
 from colorization.pipeline import ColorizationPipeline
 
 from .config import ObjectiveConfig
-from .objective import estimate_z_color, latent_loss, saturation_loss, training_pair
+from .objective import alignment_loss, estimate_z_color, latent_loss, saturation_loss, training_pair
+from .teacher import Teacher
 
 
 class Denoiser(nn.Module):
@@ -22,18 +23,34 @@ class Denoiser(nn.Module):
         unet: with as many input channels as the latent, or twice as many: it then sees the gray latent as well.
         num_train_timesteps: N; the timestep is severity * (N - 1).
         text_encoder: None where captions come as embeddings.
+        teacher_channels: channels of the features that the middle of the UNet is to predict, through a projection that
+            is trained along and not kept; 0 is none.
     """
 
     def __init__(
-        self, unet: UNet2DConditionModel, num_train_timesteps: int, text_encoder: CLIPTextModel | None = None
+        self,
+        unet: UNet2DConditionModel,
+        num_train_timesteps: int,
+        text_encoder: CLIPTextModel | None = None,
+        teacher_channels: int = 0,
     ):
         super().__init__()
         self.unet, self.text_encoder, self.num_train_timesteps = unet, text_encoder, num_train_timesteps
+        self.projection, self._middle = None, None
+        if teacher_channels > 0:
+            width = 2 * unet.config.block_out_channels[-1]
+            self.projection = nn.Sequential(
+                nn.Conv2d(width // 2, width, 1), nn.SiLU(), nn.Conv2d(width, teacher_channels, 1)
+            ).to(unet.device)
+            unet.mid_block.register_forward_hook(self._keep_middle)
+
+    def _keep_middle(self, module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
+        self._middle = output
 
     def forward(
         self, z: torch.Tensor, z_gray: torch.Tensor, severity: torch.Tensor, text: torch.Tensor
-    ) -> torch.Tensor:
-        """The UNet's output `(batch, channels, h, w)`.
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The UNet's output `(batch, channels, h, w)`, and predicted features of a teacher `(batch, channels, s, s)`.
 
         Args:
             z, z_gray: latents `(batch, channels, h, w)`.
@@ -45,7 +62,11 @@ class Denoiser(nn.Module):
         widened = self.unet.config.in_channels == 2 * z.shape[1]
         model_input = torch.cat([z, z_gray], dim=1) if widened else z
         timestep = severity * (self.num_train_timesteps - 1)
-        return self.unet(model_input, timestep, encoder_hidden_states=text, return_dict=False)[0]
+        output = self.unet(model_input, timestep, encoder_hidden_states=text, return_dict=False)[0]
+        if self.projection is None:
+            return output, None
+        middle, self._middle = self._middle, None
+        return output, self.projection(middle)
 
 
 @dataclass(frozen=True)
@@ -73,6 +94,7 @@ class ColorTask:
         objective: weights of the losses.
         train_text_encoder: whether captions come as token ids and the text encoder learns too.
         lpips: a perceptual distance of pictures in [-1, 1], where its weight is above 0.
+        teacher: whose features the batches hold, where their weight is above 0.
     """
 
     def __init__(
@@ -81,10 +103,13 @@ class ColorTask:
         objective: ObjectiveConfig,
         train_text_encoder: bool,
         lpips: Callable | None = None,
+        teacher: Teacher | None = None,
     ):
         self.pipeline, self.objective, self.lpips = pipeline, objective, lpips
         text_encoder = pipeline.text_encoder if train_text_encoder else None
-        self.network = Denoiser(pipeline.unet, pipeline.scheduler.config.num_train_timesteps, text_encoder)
+        num_train_timesteps = pipeline.scheduler.config.num_train_timesteps
+        channels = 0 if teacher is None else teacher.channels
+        self.network = Denoiser(pipeline.unet, num_train_timesteps, text_encoder, channels)
 
     def loss(self, network: nn.Module, batch: dict[str, torch.Tensor]) -> Loss:
         """Loss of a batch of `train.data` samples.
@@ -99,7 +124,7 @@ class ColorTask:
         z, target = training_pair(
             z_color, z_gray, batch["noise"], severity, objective.noise_scale, objective.prediction_type
         )
-        output = network(z, z_gray, severity, text)
+        output, features = network(z, z_gray, severity, text)
         terms = {"latent": (objective.latent_weight, latent_loss(output, target))}
         if objective.saturation_weight > 0 or objective.lpips_weight > 0:
             z_hat = estimate_z_color(output, z, severity, objective.prediction_type)
@@ -111,6 +136,8 @@ class ColorTask:
             if objective.lpips_weight > 0:
                 distance = self.lpips(2 * image_hat - 1, 2 * image - 1).flatten()
                 terms["lpips"] = (objective.lpips_weight, distance)
+        if "features" in batch:  # validation's have none
+            terms["alignment"] = (objective.alignment_weight, alignment_loss(features, batch["features"]))
         per_sample = sum(weight * values for weight, values in terms.values())
         parts = {name: values.detach().mean() for name, (_, values) in terms.items()}
         return Loss(per_sample.mean(), per_sample.detach(), severity, parts)

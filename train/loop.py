@@ -169,6 +169,7 @@ def train(
     batch_size = run.batch_size * accelerator.num_processes
     per_step = batch_size * run.gradient_accumulation_steps
     steps = len(dataset) // per_step
+    torch.backends.cudnn.benchmark = True  # all batches have one shape, so the search for fast kernels pays
     if run.channels_last:
         task.network.to(memory_format=torch.channels_last)
     if run.compile:
@@ -179,7 +180,7 @@ def train(
     network, optimizer, schedule = accelerator.prepare(task.network, optimizer, schedule)
     ema = None
     if optim.ema_decay > 0:
-        ema = EMAModel(trainable, decay=optim.ema_decay)
+        ema = EMAModel(trainable, decay=optim.ema_decay, foreach=True)
         accelerator.register_for_checkpointing(ema)
     save_only_trained(accelerator)
     step, seconds = 0, 0.0
@@ -200,6 +201,7 @@ def train(
         dataset,
         batch_sampler=BatchSampler(range(first, len(dataset)), batch_size, drop_last=True),
         num_workers=workers,
+        pin_memory=accelerator.device.type == "cuda",
     )
     loader = accelerator.prepare(loader)
 

@@ -4,6 +4,7 @@ Losses come per sample, `(batch,)`, so that they can be told apart by severity.
 """
 
 import torch
+import torch.nn.functional as F
 
 from colorization.color import rgb_to_chroma
 from colorization.degradation import degrade, predict_z_color, prediction_target, start_latent
@@ -56,6 +57,11 @@ def hsv_saturation(image: torch.Tensor) -> torch.Tensor:
 def saturation_loss(image: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Mean absolute difference of the HSV saturation of two pictures in [0, 1], per sample."""
     return (hsv_saturation(image) - hsv_saturation(target)).abs().mean(dim=(1, 2))
+
+
+def alignment_loss(features: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """1 - cosine similarity of two maps of features `(batch, channels, h, w)`, mean of the positions, per sample."""
+    return 1 - F.cosine_similarity(features.float(), target.float(), dim=1).mean(dim=(1, 2))
 
 
 def loss_by_severity(losses: torch.Tensor, severities: torch.Tensor, bins: int = 5) -> dict[str, float]:
