@@ -366,7 +366,11 @@ def explain_choice(choice: dict, rows: Sequence[dict]) -> str:
         among = f"of the {choice['eligible']} of {len(rows)} settings whose PSNR is {floor}"
     else:
         among = f"of all {len(rows)} settings, as none has a PSNR {floor}"
-    text = f"Chosen: {show(choice['setting'])}. The best {metric.title} {among}, has {show(choice['best'])}"
+    text = f"Chosen: {show(choice['setting'])}. "
+    if choice["setting"] == choice["best"]:
+        text += f"It has the best {metric.title} {among}"
+    else:
+        text += f"The best {metric.title}, {among}, has {show(choice['best'])}"
     others = len(choice["equal"]) - 1
     if others:
         text += (
