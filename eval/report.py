@@ -323,11 +323,12 @@ def metric_tables(runs: Sequence[Run]) -> list[Table]:
     for title, metrics in [*SECTIONS.items(), ("Others", unknown)]:
         shown = [metric for metric in metrics if metric.name in present]
         if shown:
-            tables.append(_metric_table(title, shown, runs))
+            tables.append(metric_table(title, shown, runs))
     return tables
 
 
-def _metric_table(title: str, metrics: Sequence[Metric], runs: Sequence[Run]) -> Table:
+def metric_table(title: str, metrics: Sequence[Metric], runs: Sequence[Run]) -> Table:
+    """Some metrics of runs that may be compared, and of what no model made."""
     table = Table(title, [metric.title for metric in metrics], [])
     best = [_best_outputs(metric, runs, table) for metric in metrics]
     for index, run in enumerate(runs):
