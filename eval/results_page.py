@@ -48,14 +48,14 @@ WITH_PICTURES = ("free-photos",)  # data sets whose pictures are in the public d
 LARGEST_REPORT = 1_500_000  # bytes
 SHOWN = (
     *("fid", "fd_lite2", "kd_lite2", "feature_distance", "colorfulness", "colorfulness_ratio", "psnr", "ssim"),
-    *("ciede2000", "chroma_error", "seconds_per_image"),
+    *("ciede2000", "chroma_error"),
 )
 SCALE_COLUMNS = ("pictures", "peak memory", "wall time", "CPU time", "CPU time per picture", "threads")
 SCALE_CASES = {
-    "score": "`python -m eval score`, all its metrics",
+    "score": "python -m eval score, all its metrics",
     "score_again": "the same with the originals' and gray inputs' features from its cache",
-    "statistics": "FID, KID, FD-Lite2 and KD-Lite2 of random features in files: what `score` does last",
-    "evaluate": "FID through `evaluate.load` and `add_batch`",
+    "statistics": "FID, KID, FD-Lite2 and KD-Lite2 of random features in files: what score does last",
+    "evaluate": "FID through evaluate.load and add_batch",
 }
 
 
