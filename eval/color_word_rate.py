@@ -127,7 +127,7 @@ def _summarize(verdicts: np.ndarray, seed: int) -> dict:
     interval = None
     if len(per_photo) > 1:
         rng = np.random.default_rng(seed)
-        interval = list(bootstrap_interval(per_photo, rng, lambda rows: rows[:, 0].sum() / rows[:, 1].sum()))
+        interval = list(bootstrap_interval(per_photo, rng, lambda means: means[..., 0] / means[..., 1]))
     return {
         **_rates(hits, counted),
         "interval": interval,

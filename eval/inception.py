@@ -137,7 +137,8 @@ class InceptionFeatures:
         except Exception as error:  # torch.load raises whatever a damaged file provokes
             text = " ".join(str(error).split())[:200]
             raise ValueError(f"{path} does not hold the {variant!r} Inception weights: {text}") from error
-        self._trunk = network.eval().requires_grad_(False).to(self._device)
+        # The layout of memory changes rounding alone; on a CPU it takes a third off the time.
+        self._trunk = network.eval().requires_grad_(False).to(self._device, memory_format=torch.channels_last)
 
     @torch.no_grad()
     def __call__(self, images: Sequence[np.ndarray]) -> np.ndarray:
@@ -146,7 +147,7 @@ class InceptionFeatures:
         for start in range(0, len(images), _CHUNK):
             batch = torch.stack([self._preprocess(image) for image in images[start : start + _CHUNK]])
             with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # 10 bits of mantissa move FID
-                activations = self._trunk(batch.to(self._device))
+                activations = self._trunk(batch.to(self._device, memory_format=torch.channels_last))
             features[start : start + _CHUNK] = activations.flatten(1).cpu().numpy()
         return features
 

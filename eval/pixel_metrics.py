@@ -12,6 +12,8 @@ import torch
 
 from colorization.color import rgb_to_lab
 
+_RESAMPLED = 2**18  # values that the bootstrap holds at once
+
 
 def psnr(image: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
     """Peak signal-to-noise ratio over the three channels, in dB; infinite for equal pictures."""
@@ -109,16 +111,16 @@ def _check(image: torch.Tensor, reference: torch.Tensor) -> None:
 def bootstrap_interval(
     values: np.ndarray,
     rng: np.random.Generator,
-    statistic: Callable[[np.ndarray], float] = np.mean,
+    of_means: Callable[[np.ndarray], np.ndarray] = lambda means: means,
     level: float = 0.95,
     resamples: int = 1000,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval (Efron 1979) of a statistic over pictures.
+    """Percentile bootstrap interval (Efron 1979) of a mean over pictures, or of something made of several means.
 
     Args:
         values: `(n,)`, or `(n, k)` where a picture has several values: they stay together.
         rng: draws the resamples.
-        statistic: of an array like `values`.
+        of_means: from means over pictures `(..., k)`, for `(n,)` values `(...)`, to the statistic `(...)`.
         level: share of resamples inside the interval, between 0 and 1.
         resamples: how many.
 
@@ -131,8 +133,16 @@ def bootstrap_interval(
     if not 0 < level < 1:
         raise ValueError(f"`level` must be between 0 and 1, got {level}")
     n = len(values)
-    estimates = [statistic(values[rng.integers(n, size=n)]) for _ in range(resamples)]
-    low, high = np.quantile(estimates, [(1 - level) / 2, (1 + level) / 2])
+    columns = np.ascontiguousarray(values.reshape(n, -1).T)
+    means = np.empty((resamples, len(columns)))
+    at_once = max(1, _RESAMPLED // n)
+    for start in range(0, resamples, at_once):
+        part = means[start : start + at_once]
+        rows = rng.integers(n, size=(len(part), n))
+        for column, mean in zip(columns, part.T, strict=True):
+            mean[:] = column.take(rows).mean(axis=1)
+    means = means.reshape(resamples, *values.shape[1:])
+    low, high = np.quantile(of_means(means), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 

@@ -323,11 +323,12 @@ def metric_tables(runs: Sequence[Run]) -> list[Table]:
     for title, metrics in [*SECTIONS.items(), ("Others", unknown)]:
         shown = [metric for metric in metrics if metric.name in present]
         if shown:
-            tables.append(_metric_table(title, shown, runs))
+            tables.append(metric_table(title, shown, runs))
     return tables
 
 
-def _metric_table(title: str, metrics: Sequence[Metric], runs: Sequence[Run]) -> Table:
+def metric_table(title: str, metrics: Sequence[Metric], runs: Sequence[Run]) -> Table:
+    """Some metrics of runs that may be compared, and of what no model made."""
     table = Table(title, [metric.title for metric in metrics], [])
     best = [_best_outputs(metric, runs, table) for metric in metrics]
     for index, run in enumerate(runs):
@@ -361,13 +362,15 @@ def measured_with(run: Run, name: str) -> dict[str, object]:
 
 
 def _best_outputs(metric: Metric, runs: Sequence[Run], table: Table) -> set[int]:
-    """Which runs are best; none, with a footnote, where their values were not measured alike."""
+    """Which runs are best; none, with a footnote, where their values were not measured alike or do not compare."""
     values = [None if run.pseudo else value_of(run.metric(metric.name)) for run in runs]
     ways = [measured_with(run, metric.name) for run, value in zip(runs, values, strict=True) if value is not None]
     for what in ways[0] if ways else ():
         if any(way[what] != ways[0][what] for way in ways):
             table.note(f"{metric.title}: measured with different {what}, so no value is marked as the best.")
             return set()
+    if any((run.metric(metric.name) or {}).get("note") for run in runs):
+        return set()
     targets = {value_of(run.metric(metric.name, ORIGINAL)) for run in runs}
     return best_rows(values, metric, targets.pop() if len(targets) == 1 else None)
 
@@ -378,7 +381,9 @@ def _cell(metric: Metric, run: Run, row: str, table: Table, best: bool = False) 
         reason = (entry or {}).get("reason") or ("not measured" if entry is None else "the value is not finite")
         return Cell("n/a", notes=(table.note(str(reason)),))
     n = entry.get("n")
-    notes = () if n in (None, run.score["data"]["n"]) else (table.note(f"n = {n}"),)
+    texts = [] if n in (None, run.score["data"]["n"]) else [f"n = {n}"]
+    texts += [entry["note"]] if entry.get("note") else []
+    notes = tuple(table.note(text) for text in texts)
     return Cell(show_metric(entry, metric.form), best, notes)
 
 

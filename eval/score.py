@@ -25,6 +25,8 @@ from colorization.cli import at_least, share_cores
 
 from .photos import IMAGE_SUFFIXES
 from .summary import (
+    MINIMUM_FOR_FRECHET,
+    TOO_FEW,
     absent,
     both_colorfulnesses,
     feature_metrics,
@@ -34,7 +36,6 @@ from .summary import (
     package_versions,
     ratio_metric,
     replace_file,
-    statistic_metric,
     to_tensor,
     write_result,
 )
@@ -686,8 +687,8 @@ def row_metrics(name: str, scorer: Scorer, networks: Networks, run: Run, seed: i
     metrics |= {
         "colorfulness": mean_metric(own, rng()),
         "colorfulness_absolute": mean("colorfulness_absolute", "no values"),
-        "delta_colorfulness_mean": statistic_metric(
-            pairs, rng(), lambda rows: abs(float(np.diff(rows.mean(axis=0))[0]))
+        "delta_colorfulness_mean": mean_metric(
+            pairs, rng(), of_means=lambda means: np.abs(means[..., 0] - means[..., 1])
         ),
         "delta_colorfulness_each": mean_metric(np.abs(own - reference), rng()),
         "colorfulness_ratio": ratio_metric(own, reference, rng(), "an original is gray"),
@@ -719,19 +720,26 @@ def inception_metrics(name: str, scorer: Scorer, networks: Networks, seed: int) 
     if "inception" not in networks.features:
         return {key: absent(networks.missing["inception"], n) for key in ("fid", "kid", "hi_fid")}
     features, reference = values.features["inception"], scorer.rows[ORIGINAL].features["inception"]
-    fid = frechet_metric(features, reference)
+    fid = frechet_inception_metric(features, reference)
     kid = absent("needs at least 4 photographs", n) | {"standard_error": None}
     if n >= 4:
         value, error = kernel_inception_distance(features, reference, np.random.default_rng(seed))
         kid = {"value": value, "standard_error": error, "n": n, "interval": None}
     if "inception_hi" in values.features:
-        hi_fid = frechet_metric(values.features["inception_hi"], reference)
+        hi_fid = frechet_inception_metric(values.features["inception_hi"], reference)
         hi_fid["unmatched"] = values.unmatched
     elif name == GRAY:
         hi_fid = absent("gray pictures have no chroma to rescale", n)
     else:
         hi_fid = dict(fid)
     return {"fid": fid, "kid": kid, "hi_fid": hi_fid}
+
+
+def frechet_inception_metric(features: np.ndarray, reference: np.ndarray) -> dict:
+    """FID of features `(n, d)`: a value on few photographs too, as tables of others have, with a `note` that warns."""
+    metric = frechet_metric(features, reference)
+    few = metric["value"] is not None and metric["n"] < MINIMUM_FOR_FRECHET
+    return metric | {"note": TOO_FEW} if few else metric
 
 
 def hit_rate(verdicts: np.ndarray, items: Sequence[Item]) -> dict:

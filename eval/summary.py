@@ -17,7 +17,8 @@ from .frechet import FeatureStatistics, frechet_distance, kernel_distance
 if TYPE_CHECKING:  # torch is imported once arguments are known to be good
     import torch
 
-MINIMUM_FOR_FRECHET = 2000  # photographs; below, the covariance of 1,280 features says too little
+MINIMUM_FOR_FRECHET = 2000  # photographs; below, the covariance of 1,280 or 2,048 features says too little
+TOO_FEW = f"n too small to compare: below {MINIMUM_FOR_FRECHET:,} photographs n itself moves the distance"
 KERNEL_PHOTOGRAPHS = 5000  # at most; the kernel distance takes 8 bytes for every pair of them, several times
 _CHUNK = 512  # feature vectors in float64 at once
 
@@ -29,28 +30,27 @@ def absent(reason: str, n: int = 0) -> dict:
     return {"value": None, "n": n, "interval": None, "reason": reason}
 
 
-def mean_metric(values: np.ndarray, rng: np.random.Generator, reason: str = "no values") -> dict:
-    """Mean over photographs `(n,)` with its 95% bootstrap interval; `reason` is given where n is 0."""
-    return statistic_metric(np.asarray(values, np.float64), rng, np.mean, reason)
-
-
-def statistic_metric(
-    values: np.ndarray, rng: np.random.Generator, statistic: Callable[[np.ndarray], float], reason: str = "no values"
+def mean_metric(
+    values: np.ndarray,
+    rng: np.random.Generator,
+    reason: str = "no values",
+    of_means: Callable[[np.ndarray], np.ndarray] = lambda means: means,
 ) -> dict:
-    """A statistic over photographs with its 95% bootstrap interval.
+    """Mean over photographs, or something made of several means, with its 95% bootstrap interval.
 
     Args:
         values: `(n,)` or `(n, k)`, finite.
         rng: draws the resamples.
-        statistic: of an array like `values`, of any n.
         reason: why there is no value where n is 0.
+        of_means: see `pixel_metrics.bootstrap_interval`.
     """
     from .pixel_metrics import bootstrap_interval
 
+    values = np.asarray(values, np.float64)
     if not len(values):
         return absent(reason)
-    interval = list(bootstrap_interval(values, rng, statistic)) if len(values) > 1 else None
-    return {"value": float(statistic(values)), "n": len(values), "interval": interval}
+    interval = list(bootstrap_interval(values, rng, of_means)) if len(values) > 1 else None
+    return {"value": float(of_means(values.mean(axis=0))), "n": len(values), "interval": interval}
 
 
 def ratio_metric(numerator: np.ndarray, denominator: np.ndarray, rng: np.random.Generator, reason: str) -> dict:
@@ -62,7 +62,7 @@ def ratio_metric(numerator: np.ndarray, denominator: np.ndarray, rng: np.random.
     pairs = np.stack([numerator, denominator], axis=1)
     if not len(pairs) or not pairs[:, 1].all():
         return absent(reason, len(pairs))
-    return statistic_metric(pairs, rng, lambda rows: float(rows[:, 0].mean() / rows[:, 1].mean()))
+    return mean_metric(pairs, rng, of_means=lambda means: means[..., 0] / means[..., 1])
 
 
 def feature_statistics(features: np.ndarray) -> FeatureStatistics:

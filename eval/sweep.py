@@ -6,6 +6,11 @@ model applies it to the decoded chroma: all scales are rendered from one run.
 
 Settings that are measured already are skipped: the same command goes on where an interrupted one stopped, and one with
 further values adds to the table.
+
+A setting is chosen so that neither more color nor more steps win by themselves. Only settings count whose PSNR is at
+most so many dB below that of the gray input: a color scale cannot buy color with errors. Of these the best by the
+metric is sought, and whatever lies within one standard error of it is as good; the cheapest of those is chosen. The
+table marks the front: settings that no other one beats in colorfulness, PSNR and KD-Lite2 together.
 """
 
 import argparse
@@ -24,9 +29,22 @@ import numpy as np
 
 from colorization.cli import at_least, share_cores
 
-from .compare import PACKAGES, PhotoSet, is_done, prepare_photos
+from .compare import PACKAGES, PhotoSet, gray_version, is_done, prepare_photos
 from .photos import NamedPhoto, is_gray, load_photos, photo_seed, set_name
-from .report import METRICS, Cell, Row, Table, badness, best_rows, render, show_metric, value_of, write_text
+from .report import (
+    GRAY,
+    METRICS,
+    PSEUDO_LABELS,
+    Cell,
+    Row,
+    Table,
+    badness,
+    best_rows,
+    render,
+    show_metric,
+    value_of,
+    write_text,
+)
 from .summary import (
     both_colorfulnesses,
     feature_metrics,
@@ -45,14 +63,17 @@ FORMAT = 1
 SETTINGS_FOLDER, RESULT_FILE, TABLE_FILE = "settings", "sweep.json", "sweep.md"
 NO_PROMPT, LABEL = "none", "label"
 SAMPLERS = ("cold", "naive", "euler")
-CHOICES = ("kd_lite2", "feature_distance", "psnr", "ciede2000", "colorfulness_ratio")
+GRAY_FILE = "gray.json"
+CHOICES = ("kd_lite2", "feature_distance", "psnr", "ciede2000")
 RATIO = "colorfulness_ratio"
-DEFAULT_RATIO = (0.85, 1.15)
+FRONT = ("kd_lite2", "psnr", RATIO)
+DEFAULT_PSNR_LOSS = 1.0  # dB
 _PREFIXES = ("imagefolder:", "parquet:")
 
 _EXAMPLES = """examples:
-  python -m eval sweep --dataset imagefolder:photos --output sweeps/embedded --steps 4 8 16 --color-scale 1 1.3 1.6 \\
-      --choose kd_lite2
+  python -m eval sweep --dataset imagefolder:photos --output sweeps/embedded --steps 4 8 16 --color-scale 1 1.3 1.6
+  python -m eval sweep --dataset imagefolder:photos --model runs/new/pipeline --output sweeps/new --steps 4 8 16 \\
+      --store runs/new/pipeline
   python -m eval sweep --dataset "parquet:data/*.parquet:validation" --model runs/new/pipeline --output sweeps/new \\
       --limit 100 --sampler euler naive --noise-scale 0.4 0.6
   python -m eval sweep --dataset imagefolder:photos --output sweeps/guidance --prompt-mode label --guidance-scale 1 2 3
@@ -90,6 +111,11 @@ class Setting:
         """Arguments of the pipeline's call, without the color scale."""
         names = ("num_inference_steps", "guidance_scale", "sampler")
         return {name: getattr(self, name) for name in names}
+
+    @property
+    def evaluations(self) -> int:
+        """Of the UNet for one photograph that has a prompt: a guidance scale other than 1 doubles them."""
+        return self.num_inference_steps * (1 if self.guidance_scale == 1 else 2)
 
     @property
     def model_config(self) -> dict:
@@ -234,112 +260,170 @@ def measure_run(
     }
 
 
+def measure_gray(photos: PhotoSet, lite2: "Lite2Features", seed: int) -> dict:
+    """The metrics of the gray inputs, as of a setting."""
+    from .pixel_metrics import chroma_error, mean_ciede2000, psnr
+
+    features, scores = np.empty_like(photos.features), np.empty((len(photos.photos), 5))
+    for row, photo in enumerate(photos.photos):
+        original = photo.pixels()
+        gray = gray_version([original], [], [])[0]
+        image, reference = to_tensor(gray), to_tensor(original)
+        features[row] = lite2([gray])[0]
+        errors = [metric(image, reference).item() for metric in (psnr, mean_ciede2000, chroma_error)]
+        scores[row] = [*errors, *both_colorfulnesses(image)]
+    return feature_metrics(features, photos.features, seed) | pixel_metrics(scores, photos.colorfulness, seed)
+
+
 # Choosing
 
 
-def choose_setting(rows: Sequence[dict], metric: str, bounds: tuple[float, float]) -> dict:
-    """The best row whose colorfulness ratio is within bounds, and what to know about it.
+def choose_setting(rows: Sequence[dict], gray: dict, metric: str, psnr_loss: float) -> dict:
+    """The cheapest row that is as good as the best one, and what to know about it.
 
     Args:
         rows: of a sweep, at least one.
+        gray: the metrics of the gray input.
         metric: one of `CHOICES`.
-        bounds: least and greatest colorfulness ratio.
+        psnr_loss: by how many dB a row's PSNR may be below that of the gray input.
 
     Returns:
-        `metric`; `bounds`; `reached`, whether any row is within them, and `eligible`, how many; `setting`, the best
-        one within bounds, or of all where none is; `unconditional`, the best of all; `nearest`, the setting with the
-        ratio closest to 1; `indistinct`, settings as eligible as the best whose 95% intervals overlap its own;
-        `range`, least and greatest ratio. Settings are None where nothing was measured.
+        `metric`; `psnr_loss`; `psnr_gray`; `reached`, whether any row keeps that bound, and `eligible`, how many;
+        `best`, the setting with the best value among them, or among all where there is none; `equal`, settings as
+        eligible that lie within one standard error of the best one's value, itself included; `setting`, the chosen
+        one: of `equal` that with the fewest evaluations of the UNet, and of several such the one with the best value;
+        `unconditional`, the best of all rows. Settings are None where nothing was measured.
     """
-    ratios = {index: value_of(row["metrics"].get(RATIO)) for index, row in enumerate(rows)}
-    known = {index: ratio for index, ratio in ratios.items() if ratio is not None}
-    within = [index for index, ratio in known.items() if bounds[0] <= ratio <= bounds[1]]
-    eligible = [rows[index] for index in within] if within else list(rows)
-
-    def has_value(row: dict) -> bool:
-        return value_of(row["metrics"].get(metric)) is not None
+    measured = [row for row in rows if value_of(row["metrics"].get(metric)) is not None]
+    psnr_gray = gray["psnr"]["value"]
+    within = [row for row in measured if row["metrics"]["psnr"]["value"] >= psnr_gray - psnr_loss]
+    choice = {
+        "metric": metric,
+        "psnr_loss": psnr_loss,
+        "psnr_gray": psnr_gray,
+        "reached": bool(within),
+        "eligible": len(within),
+    }
+    if not measured:
+        return choice | {"setting": None, "best": None, "equal": [], "unconditional": None}
 
     def rank(row: dict) -> float:
         return badness(value_of(row["metrics"][metric]), METRICS[metric].better, None)
 
-    best = min(filter(has_value, eligible), key=rank, default=None)
-    unconditional = min(filter(has_value, rows), key=rank, default=None)
-    others = [row for row in eligible if row is not best and has_value(row)]
-    nearest = min(known, key=lambda index: abs(known[index] - 1), default=None)
-    return {
-        "metric": metric,
-        "bounds": list(bounds),
-        "reached": bool(within),
-        "eligible": len(within),
-        "setting": None if best is None else best["setting"],
-        "unconditional": None if unconditional is None else unconditional["setting"],
-        "nearest": None if nearest is None else rows[nearest]["setting"],
-        "indistinct": [row["setting"] for row in others if _overlap(row["metrics"][metric], best["metrics"][metric])],
-        "range": [min(known.values()), max(known.values())] if known else None,
+    eligible = within or measured
+    best = min(eligible, key=rank)
+    bound = rank(best) + _standard_error(best["metrics"][metric])
+    equal = [row for row in eligible if rank(row) <= bound]
+    chosen = min(equal, key=lambda row: (Setting(**row["setting"]).evaluations, rank(row)))
+    return choice | {
+        "setting": chosen["setting"],
+        "best": best["setting"],
+        "equal": [row["setting"] for row in equal],
+        "unconditional": min(measured, key=rank)["setting"],
     }
 
 
-def _overlap(one: dict, other: dict) -> bool:
-    (low, high), (other_low, other_high) = _interval(one), _interval(other)
-    return low <= other_high and other_low <= high
-
-
-def _interval(entry: dict) -> tuple[float, float]:
-    """The 95% interval of a metric, from its standard error where it has no other."""
+def _standard_error(entry: dict) -> float:
+    """Of a metric, from its 95% interval where it has no other; 0 where it has neither."""
     if entry.get("interval"):
-        return tuple(entry["interval"])
-    half = 1.96 * (entry.get("standard_error") or 0.0)
-    return entry["value"] - half, entry["value"] + half
+        low, high = entry["interval"]
+        return (high - low) / (2 * 1.96)
+    return entry.get("standard_error") or 0.0
+
+
+def front(rows: Sequence[dict]) -> set[int]:
+    """Rows that no other one beats in one of `FRONT` and equals in the rest; rows without a value take no part."""
+    points = {}
+    for index, row in enumerate(rows):
+        values = [value_of(row["metrics"].get(name)) for name in FRONT]
+        if None not in values:
+            points[index] = [
+                badness(value, METRICS[name].better, None) for name, value in zip(FRONT, values, strict=True)
+            ]
+
+    def beaten(point: list[float]) -> bool:
+        return any(
+            other != point and all(b <= a for a, b in zip(point, other, strict=True)) for other in points.values()
+        )
+
+    return {index for index, point in points.items() if not beaten(point)}
 
 
 def explain_choice(choice: dict, rows: Sequence[dict]) -> str:
     """The choice in words."""
+    metric = METRICS[choice["metric"]]
+    if choice["setting"] is None:
+        return f"No setting can be chosen: {metric.title} was not measured."
 
     def show(setting: dict) -> str:
         metrics = next(row["metrics"] for row in rows if row["setting"] == setting)
-        names = dict.fromkeys((choice["metric"], RATIO))
+        names = dict.fromkeys((choice["metric"], "psnr", RATIO))
         values = [f"{METRICS[name].title} {show_metric(metrics.get(name), METRICS[name].form)}" for name in names]
         return f"{Setting(**setting)} ({', '.join(values)})"
 
-    title, (low, high) = METRICS[choice["metric"]].title, choice["bounds"]
-    if choice["setting"] is None:
-        return f"- No setting can be chosen: {title} was not measured."
-    lines = []
+    floor = f"at most {choice['psnr_loss']:g} dB below the gray input's {choice['psnr_gray']:.2f} dB"
     if choice["reached"]:
-        lines.append(
-            f"Chosen, the best {title} of the {choice['eligible']} of {len(rows)} settings with a colorfulness ratio "
-            f"from {low:g} to {high:g}: {show(choice['setting'])}."
-        )
-        if choice["unconditional"] != choice["setting"]:
-            lines.append(f"Without that condition: {show(choice['unconditional'])}.")
+        among = f"of the {choice['eligible']} of {len(rows)} settings whose PSNR is {floor}"
     else:
-        found = (
-            "it was not measured" if choice["range"] is None else "they have {:.2f} to {:.2f}".format(*choice["range"])
+        among = f"of all {len(rows)} settings, as none has a PSNR {floor}"
+    text = f"Chosen: {show(choice['setting'])}. "
+    if choice["setting"] == choice["best"]:
+        text += f"It has the best {metric.title} {among}"
+    else:
+        text += f"The best {metric.title}, {among}, has {show(choice['best'])}"
+    others = len(choice["equal"]) - 1
+    if others:
+        text += (
+            f"; {others} more lie within one standard error of it and count as equally good, and of these the "
+            "cheapest was taken"
         )
-        lines.append(f"No setting has a colorfulness ratio from {low:g} to {high:g}: {found}.")
-        if choice["nearest"] is not None:
-            lines.append(f"Closest to 1: {show(choice['nearest'])}.")
-        lines.append(f"Best {title}, whatever its colorfulness: {show(choice['setting'])}.")
-    if choice["indistinct"]:
-        count = len(choice["indistinct"])
-        lines.append(f"Its 95% interval overlaps with those of {count} of the others that could be chosen.")
-    lines.append(f"As a model's configuration: {json.dumps(Setting(**choice['setting']).model_config)}")
-    return "\n".join(f"- {line}" for line in lines)
+    text += "."
+    if choice["unconditional"] != choice["best"]:
+        text += f" Without regard to PSNR the best would be {show(choice['unconditional'])}."
+    return text
 
 
-def sweep_table(rows: Sequence[dict]) -> Table:
-    """A row for each setting, the best value of each column marked."""
-    metrics = [METRICS[name] for name in (*CHOICES, "colorfulness", "seconds_per_image")]
+def store_defaults(folder: Path, setting: Setting) -> list[Path]:
+    """Make a setting the default of a model in diffusers layout; the files that were changed.
+
+    Raises:
+        ValueError: the folder holds no model.
+    """
+    index, scheduler = folder / "model_index.json", folder / "scheduler" / "scheduler_config.json"
+    for file in (index, scheduler):
+        if not file.is_file():
+            raise ValueError(f"argument --store: {folder} has no {file.relative_to(folder)}")
+    defaults = setting.model_config
+    changed = []
+    for file, names in ((index, defaults.keys() - {"noise_scale"}), (scheduler, {"noise_scale"})):
+        old = json.loads(file.read_text(encoding="utf-8"))
+        new = old | {name: defaults[name] for name in sorted(names)}
+        if new != old:
+            write_result(file, new)
+            changed.append(file)
+    return changed
+
+
+def sweep_table(rows: Sequence[dict], gray: dict) -> Table:
+    """A row for each setting and one for the gray input; the best value of each column is marked, and the front."""
+    metrics = [METRICS[name] for name in (*CHOICES, RATIO, "colorfulness", "seconds_per_image")]
     metrics = [replace(metric, better="") if metric.better == "original" else metric for metric in metrics]
     best = [best_rows([value_of(row["metrics"].get(metric.name)) for row in rows], metric) for metric in metrics]
-    table = Table("Settings", [metric.title for metric in metrics], [])
-    for index, row in enumerate(rows):
+    table = Table("Settings", [*(metric.title for metric in metrics), "on the front"], [])
+    on_front = front(rows)
+
+    def cells(entries: dict, index: int | None) -> list[Cell]:
         cells = []
         for column, metric in enumerate(metrics):
-            entry = row["metrics"].get(metric.name) or {}
+            entry = entries.get(metric.name) or {}
             notes = () if value_of(entry) is not None else (table.note(entry.get("reason", "not measured")),)
             cells.append(Cell(show_metric(entry, metric.form), index in best[column], notes))
-        table.rows.append(Row(str(Setting(**row["setting"])), cells))
+        return [*cells, Cell("yes" if index in on_front else "")]
+
+    for index, row in enumerate(rows):
+        table.rows.append(Row(str(Setting(**row["setting"])), cells(row["metrics"], index)))
+    no_time = gray | {"seconds_per_image": {"value": None, "reason": "nothing is done"}}
+    table.rows.append(Row(PSEUDO_LABELS[GRAY], cells(no_time, None), pseudo=True))
     return table
 
 
@@ -371,15 +455,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--limit", type=at_least(1), metavar="N", help="only a random sample of N, always the same")
     add("--seed", type=at_least(0), default=0, metavar="N", help="of noise and resampling (default: 0)")
-    add("--choose", choices=CHOICES, help="name the setting that is best by this metric")
+    add("--choose", choices=CHOICES, default=CHOICES[0], help=f"choose by this metric (default: {CHOICES[0]})")
     add(
-        "--ratio",
-        nargs=2,
+        "--psnr-loss",
         type=scale,
-        default=DEFAULT_RATIO,
-        metavar=("LOW", "HIGH"),
-        help="colorfulness ratios from which --choose may choose (default: 0.85 1.15)",
+        default=DEFAULT_PSNR_LOSS,
+        metavar="DB",
+        help=f"how far below the gray input's a chosen setting's PSNR may be (default: {DEFAULT_PSNR_LOSS:g} dB)",
     )
+    add("--store", type=Path, metavar="DIR", help="make the chosen setting the default of the model in this folder")
     add("--overwrite", action="store_true", help="measure settings again that are there already")
 
 
@@ -389,8 +473,6 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ValueError, OSError: something that the user can mend.
     """
-    if arguments.ratio[0] > arguments.ratio[1]:
-        raise ValueError("argument --ratio: LOW must not be above HIGH, got {:g} {:g}".format(*arguments.ratio))
     spec = arguments.dataset
     for prefix in _PREFIXES:
         spec = spec.removeprefix(prefix)
@@ -422,23 +504,44 @@ def run(arguments: argparse.Namespace) -> int:
         failures.append(line)
         print(f"failed: {line}", file=sys.stderr)
 
-    if missing:
+    gray_file, gray_request = arguments.output / GRAY_FILE, _gray_request(base)
+    gray_missing = not is_done(gray_file, gray_request, arguments.overwrite)
+    if missing or gray_missing:
         lite2 = Lite2Features()
         originals = prepare_photos(set_name(spec), _colored(photos), lite2, None, fail)
+        if gray_missing:
+            metrics = measure_gray(originals, lite2, arguments.seed)
+            write_result(gray_file, {"format": FORMAT, "metrics": metrics, "request": gray_request})
         _measure_all(pipeline, missing, originals, lite2, arguments, base, fail)
     rows = _read_rows(folder, base)
     if not rows:
         raise ValueError("no setting could be measured")
-    choice = None if arguments.choose is None else choose_setting(rows, arguments.choose, tuple(arguments.ratio))
+    gray = json.loads(gray_file.read_text(encoding="utf-8"))["metrics"]
+    choice = choose_setting(rows, gray, arguments.choose, arguments.psnr_loss)
     result = {"format": FORMAT, "dataset": arguments.dataset, "model": arguments.model, "request": base}
-    result |= {"choice": choice, "rows": rows, "versions": package_versions(PACKAGES)}
+    result |= {"choice": choice, "rows": rows, "gray": gray, "versions": package_versions(PACKAGES)}
     write_result(arguments.output / RESULT_FILE, result)
-    text = render("sweep.md.jinja", data=rows[0]["data"], request=base, table=sweep_table(rows))
-    if choice is not None:
-        text += "\n" + explain_choice(choice, rows) + "\n"
+    text = render_sweep(result)
     write_text(arguments.output / TABLE_FILE, text)
     print(text, end="")
+    if arguments.store is not None:
+        if choice["setting"] is None:
+            raise ValueError("argument --store: no setting was chosen")
+        for file in store_defaults(arguments.store, Setting(**choice["setting"])):
+            print(file)
     return 1 if failures else 0
+
+
+def render_sweep(result: dict) -> str:
+    """sweep.md of the content of sweep.json."""
+    rows = result["rows"]
+    return render(
+        "sweep.md.jinja",
+        data=rows[0]["data"],
+        request=result["request"],
+        table=sweep_table(rows, result["gray"]),
+        choice=explain_choice(result["choice"], rows),
+    )
 
 
 def _load(model: str) -> "ColorizationPipeline":
@@ -485,6 +588,11 @@ def _request(pipeline: "ColorizationPipeline", photos: Sequence[NamedPhoto], arg
         "prediction_type": scheduler.prediction_type,
         "trained_noise_scale": scheduler.noise_scale,
     }
+
+
+def _gray_request(base: dict) -> dict:
+    """What the metrics of the gray input depend on."""
+    return {key: base[key] for key in ("photos_sha256", "seed")}
 
 
 def _colored(photos: Sequence[NamedPhoto]) -> list[NamedPhoto]:

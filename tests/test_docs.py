@@ -6,9 +6,12 @@ import re
 import pytest
 
 from colorization.loading import EMBEDDED_DIRECTORY
+from eval import results_page
 from eval.benchmark import README, RESULTS, insert_table, render_table
 from eval.compare import render_table as comparison_table
 from eval.compare import weights_sha256
+from eval.report import METRICS, show_metric
+from eval.results_page import render_page
 from train.benchmark import describe
 from train.publish import main as publish
 
@@ -23,7 +26,10 @@ def test_speed_table_is_the_benchmarks():
 
 @pytest.mark.parametrize(
     "document",
-    ["README.md", "model_card.md", "docs/use.md", "docs/train.md", "docs/evaluate.md", "docs/embedded-model.md"],
+    [
+        *("README.md", "model_card.md", "docs/use.md", "docs/train.md", "docs/evaluate.md", "docs/results.md"),
+        "docs/embedded-model.md",
+    ],
 )
 def test_links_lead_somewhere(document):
     file = ROOT / document
@@ -44,6 +50,18 @@ def test_comparison_table_is_the_results():
     assert len(results) >= 4
     document = (ROOT / "docs" / "embedded-model.md").read_text(encoding="utf-8")
     assert comparison_table(results) in document
+
+
+def test_results_page_is_rendered_from_the_results():
+    assert render_page(results_page.RESULTS, results_page.PAGE) == results_page.PAGE.read_text(encoding="utf-8")
+
+
+def test_report_with_pictures_shows_the_scores_of_the_page():
+    (scores,) = (results_page.RESULTS / results_page.SCORES).glob("*/free-photos.json")
+    report = results_page.PAGE.parent / results_page.REPORTS / "free-photos.html"
+    text, rows = report.read_text(encoding="utf-8"), json.loads(scores.read_text(encoding="utf-8"))["rows"]
+    assert len(text.encode()) <= results_page.LARGEST_REPORT
+    assert all(show_metric(row["ciede2000"], METRICS["ciede2000"].form) in text for row in rows.values())
 
 
 def test_training_speed_is_the_benchmarks():

@@ -98,8 +98,19 @@ def test_bootstrap_interval_of_a_mean_is_the_normal_one():
 def test_bootstrap_interval_keeps_the_values_of_a_picture_together():
     original = np.random.default_rng(0).uniform(10, 80, size=200)
     pairs = np.stack([original / 2, original], axis=1)
-    low, high = bootstrap_interval(pairs, np.random.default_rng(1), lambda v: v[:, 0].mean() / v[:, 1].mean())
+    low, high = bootstrap_interval(pairs, np.random.default_rng(1), lambda means: means[..., 0] / means[..., 1])
     assert low == pytest.approx(0.5) and high == pytest.approx(0.5)
+
+
+def test_bootstrap_interval_is_that_of_one_resample_after_the_other():
+    pairs = np.random.default_rng(0).uniform(1, 80, size=(1500, 2))
+    for values, of_means in ((pairs[:, 0], lambda m: m), (pairs, lambda m: m[..., 0] / m[..., 1])):
+        rng = np.random.default_rng(3)
+        estimates = [of_means(values[rng.integers(1500, size=1500)].mean(axis=0)) for _ in range(1000)]
+        expected = np.quantile(estimates, [0.025, 0.975])
+        np.testing.assert_allclose(
+            bootstrap_interval(values, np.random.default_rng(3), of_means), expected, rtol=1e-12
+        )
 
 
 def test_intervals_refuse_what_has_none():

@@ -196,6 +196,13 @@ def test_values_measured_in_different_ways_are_not_ranked():
     assert {"n = 11"} < set(table.notes)
 
 
+def test_a_value_with_a_warning_is_shown_with_it_and_never_the_best():
+    runs = [as_run(make_score(fid=metric(value, note="n too small")), str(value)) for value in (20.0, 30.0)]
+    table = find(metric_tables(runs), table_title("fid"))
+    for row in table.rows[:2]:
+        assert not row.cells[0].best and [table.notes[note - 1] for note in row.cells[0].notes] == ["n too small"]
+
+
 def table_title(name: str) -> str:
     from eval.report import SECTIONS
 

@@ -17,7 +17,7 @@ from eval import score
 from eval.__main__ import main
 from eval.color_metrics import HUE_SECTORS, hue_sectors, match_colorfulness
 from eval.pixel_metrics import mean_ciede2000, psnr
-from eval.score import load_run, pixel_scores, prompted_word
+from eval.score import frechet_inception_metric, load_run, pixel_scores, prompted_word
 from eval.summary import to_tensor
 
 FILES = sorted(EXAMPLES.glob("*.jpg"))[:5]
@@ -157,6 +157,13 @@ def test_absent_weights_give_no_value_and_say_why(scored):
         assert output[name]["value"] is None and option in output[name]["reason"]
     assert "prompt" in output["clip_score"]["reason"] and "prompt" in output["color_word_hit_rate"]["reason"]
     assert "--extra-seeds" in output["diversity"]["reason"]
+
+
+def test_fid_of_few_pictures_carries_a_warning():
+    rng = np.random.default_rng(0)
+    few, many = (frechet_inception_metric(*rng.standard_normal((2, n, 8))) for n in (12, 2000))
+    assert few["value"] > 0 and few["note"].startswith("n too small to compare") and "note" not in many
+    assert "note" not in frechet_inception_metric(*rng.standard_normal((2, 1, 8)))  # no value, but a reason
 
 
 def test_values_of_single_pictures(scored):

@@ -17,9 +17,11 @@ from eval.sweep import (
     Setting,
     choose_setting,
     explain_choice,
+    front,
     make_grid,
     pipeline_sha256,
     sampling_runs,
+    store_defaults,
     sweep_table,
     with_noise_scale,
 )
@@ -174,11 +176,11 @@ def test_guidance_needs_prompts(pair_folder, model, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(command)
     assert "all values give the same pictures" in capsys.readouterr().err
-    assert main([*command, "--prompt-mode", "label", "--choose", "psnr", "--ratio", "0", "9"]) == 0
+    assert main([*command, "--prompt-mode", "label", "--choose", "psnr", "--psnr-loss", "90"]) == 0
     rows = read(tmp_path)["rows"]
     assert rows[0]["metrics"]["psnr"]["value"] != rows[1]["metrics"]["psnr"]["value"]
     assert read(tmp_path)["choice"]["reached"]
-    assert "Chosen, the best PSNR (dB) of the 2 of 2 settings" in capsys.readouterr().out
+    assert "The best PSNR (dB) of the 2 of 2 settings" in capsys.readouterr().out
 
 
 def test_failures_are_named(photo_folder, tmp_path, capsys):
@@ -187,62 +189,87 @@ def test_failures_are_named(photo_folder, tmp_path, capsys):
     (tmp_path / "photos" / "bad.png").write_bytes(b"no picture")
     model = save(tmp_path / "model", in_channels=4, noise_scale=0.0, color_scale_space="chroma")
     command = ["sweep", "--dataset", f"imagefolder:{tmp_path / 'photos'}", "--model", model]
-    command += ["--output", str(tmp_path / "out"), "--choose", "kd_lite2"]
-    assert main(command) == 1
+    command += ["--output", str(tmp_path / "out"), "--store", model]
+    with pytest.raises(SystemExit):
+        main(command)
     captured = capsys.readouterr()
     assert "failed: bad.png: cannot be decoded" in captured.err
+    assert captured.err.splitlines()[-1] == "error: argument --store: no setting was chosen"
     assert "needs at least 4 photographs" in captured.out
     assert "No setting can be chosen: KD-Lite2 was not measured." in captured.out
     with pytest.raises(SystemExit):
         main([*command, "--noise-scale", "0.5"])
     assert capsys.readouterr().err.startswith("error: `noise_scale` 0.5 needs a UNet with 8 input channels")
     with pytest.raises(SystemExit):
-        main([*command, "--ratio", "2", "1"])
-    assert "LOW must not be above HIGH" in capsys.readouterr().err
+        main([*command, "--psnr-loss", "-1"])
+    assert "argument --psnr-loss: must be a finite number of at least 0" in capsys.readouterr().err
 
 
 # Choice
 
+GRAY = {"psnr": {"value": 20.0, "n": 4, "interval": None}, "colorfulness": {"value": 0.0, "n": 4, "interval": None}}
 
-def row(color_scale: float, ratio: float | None, distance: float, half: float = 0.01) -> dict:
+
+def row(steps: int, color_scale: float, distance: float, psnr: float, ratio: float | None = 0.5, error=0.002) -> dict:
     return {
-        "setting": asdict(Setting(8, 2.0, "euler", 0.6, color_scale)),
+        "setting": asdict(Setting(steps, 2.0, "euler", 0.6, color_scale)),
         "metrics": {
             "colorfulness_ratio": {"value": ratio, "n": 4, "interval": None, "reason": "an original is gray"},
-            "kd_lite2": {"value": distance, "n": 4, "interval": None, "standard_error": half / 1.96},
-            "psnr": {"value": 20 + distance, "n": 4, "interval": [20, 30]},
+            "kd_lite2": {"value": distance, "n": 4, "interval": None, "standard_error": error},
+            "psnr": {"value": psnr, "n": 4, "interval": [psnr - 1.96, psnr + 1.96]},
         },
     }
 
 
-def test_the_best_within_the_bounds_is_chosen():
-    rows = [row(0.8, 0.7, 0.01), row(1.0, 0.9, 0.05), row(1.3, 1.1, 0.04), row(2.0, 1.6, 0.02)]
-    choice = choose_setting(rows, "kd_lite2", (0.85, 1.15))
-    assert choice["reached"] and choice["setting"] == rows[2]["setting"] and choice["nearest"] == rows[1]["setting"]
-    assert choice["indistinct"] == [rows[1]["setting"]]
+def test_the_cheapest_of_the_equally_good_is_chosen():
+    rows = [row(4, 1.0, 0.0118, 20), row(8, 1.0, 0.0115, 20), row(8, 1.3, 0.0101, 20), row(16, 1.3, 0.0100, 20)]
+    choice = choose_setting(rows, GRAY, "kd_lite2", 1.0)
+    assert choice["best"] == rows[3]["setting"] and choice["equal"] == [row["setting"] for row in rows]
+    assert choice["setting"] == rows[0]["setting"]
+    rows[0]["metrics"]["kd_lite2"]["value"] = 0.0121  # now 2.1 standard errors away: only those of 8 steps are left
+    choice = choose_setting(rows, GRAY, "kd_lite2", 1.0)
+    assert choice["setting"] == rows[2]["setting"]
     text = explain_choice(choice, rows)
-    assert "the best KD-Lite2 of the 2 of 4 settings" in text and "color 1.3 (KD-Lite2 0.0400" in text
-    assert "overlaps with those of 1 of the others" in text and '"default_color_scale": 1.3' in text
-    assert "Without that condition: 8 steps, guidance 2, euler, noise 0.6, color 0.8 (KD-Lite2 0.0100" in text
-    assert choose_setting(rows, "psnr", (0.85, 1.15))["setting"] == rows[1]["setting"]  # higher is better
-    assert choose_setting(rows, "colorfulness_ratio", (0, 9))["setting"] == rows[1]["setting"]  # closest to 1
+    assert text.startswith("Chosen: 8 steps, guidance 2, euler, noise 0.6, color 1.3 (KD-Lite2 0.0101 ± 0.0020, PSNR")
+    assert "of the 4 of 4 settings whose PSNR is at most 1 dB below the gray input's 20.00 dB, has 16 steps" in text
+    assert "2 more lie within one standard error of it and count as equally good" in text
+    assert choose_setting(rows, GRAY, "psnr", 1.0)["setting"] == rows[0]["setting"]  # its error comes from intervals
 
 
-def test_bounds_out_of_reach_are_admitted():
-    rows = [row(0.8, 0.3, 0.01), row(1.0, 0.5, 0.05)]
-    choice = choose_setting(rows, "kd_lite2", (0.85, 1.15))
-    assert not choice["reached"] and choice["setting"] == rows[0]["setting"]
-    text = explain_choice(choice, rows)
-    assert text.startswith("- No setting has a colorfulness ratio from 0.85 to 1.15: they have 0.30 to 0.50.")
-    assert "Closest to 1: 8 steps, guidance 2, euler, noise 0.6, color 1 (" in text
-    assert "Best KD-Lite2, whatever its colorfulness: 8 steps, guidance 2, euler, noise 0.6, color 0.8 (" in text
-    unknown = [row(0.8, None, 0.01)]
-    assert "it was not measured" in explain_choice(choose_setting(unknown, "kd_lite2", (0.85, 1.15)), unknown)
+def test_a_color_scale_cannot_buy_color_with_errors():
+    rows = [row(8, 1.0, 0.02, 20.0, 0.5), row(8, 2.0, 0.01, 18.9, 1.0)]
+    choice = choose_setting(rows, GRAY, "kd_lite2", 1.0)
+    assert choice["reached"] and choice["eligible"] == 1 and choice["setting"] == rows[0]["setting"]
+    assert "Without regard to PSNR the best would be 8 steps, guidance 2, euler, noise 0.6, color 2 (" in (
+        explain_choice(choice, rows)
+    )
+    assert choose_setting(rows, GRAY, "kd_lite2", 1.2)["setting"] == rows[1]["setting"]
+    choice = choose_setting(rows[1:], GRAY, "kd_lite2", 1.0)
+    assert not choice["reached"] and choice["setting"] == rows[1]["setting"]
+    assert "of all 1 settings, as none has a PSNR at most 1 dB below" in explain_choice(choice, rows[1:])
 
 
-def test_the_table_marks_the_best():
-    table = sweep_table([row(0.8, 0.7, 0.01), row(1.0, 0.95, 0.05)])
+def test_the_front_is_what_nothing_else_beats():
+    rows = [row(4, 1.0, 0.02, 20.0, 0.5), row(8, 1.0, 0.02, 20.0, 0.6), row(8, 2.0, 0.03, 19.0, 1.0)]
+    assert front(rows) == {1, 2}
+    assert front([*rows, row(8, 3.0, 0.03, 19.0, 1.1), row(8, 4.0, 0.001, 30.0, None)]) == {1, 2}
+
+
+def test_the_table_marks_the_best_and_shows_the_gray_input():
+    table = sweep_table([row(8, 0.8, 0.01, 20, 0.7), row(8, 1.0, 0.05, 21, 0.95)], GRAY)
     marked = {column: [r.cells[k].best for r in table.rows] for k, column in enumerate(table.columns)}
-    assert marked["KD-Lite2"] == [True, False]
-    assert marked["PSNR (dB)"] == marked["colorfulness / original's"] == [False, True]
-    assert marked["colorfulness"] == [False, False]
+    assert marked["KD-Lite2"] == [True, False, False]
+    assert marked["PSNR (dB)"] == marked["colorfulness / original's"] == [False, True, False]
+    assert marked["colorfulness"] == [False, False, False]
+    assert [r.cells[-1].text for r in table.rows] == ["yes", "yes", ""] and table.rows[-1].pseudo
+
+
+def test_defaults_are_stored_in_the_model(model, tmp_path):
+    folder = tmp_path / "model"
+    load_pipeline(model, device="cpu").save_pretrained(folder)
+    setting = Setting(5, 1.5, "naive", 0.3, 1.2)
+    assert [file.name for file in store_defaults(folder, setting)] == ["model_index.json", "scheduler_config.json"]
+    assert make_grid(load_pipeline(str(folder), device="cpu")) == [setting]
+    assert store_defaults(folder, setting) == []
+    with pytest.raises(ValueError, match="argument --store: .* has no model_index.json"):
+        store_defaults(tmp_path, setting)
