@@ -1,7 +1,6 @@
 """The demo: its page, and the endpoint behind it, served on a loopback port and called as a client would."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -13,47 +12,21 @@ import numpy as np
 import pytest
 import pyvips
 import torch
+from conftest import free_port
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
 import app
 from colorization.color import colorfulness
-from colorization.demo.page import QUEUE_SIZE, launch_options
 from colorization.image_io import read_image, read_settings
 
 ROOT = Path(app.__file__).parent
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    """Gradio's folder for uploads and results."""
-    folder = tmp_path_factory.mktemp("gradio")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRADIO_TEMP_DIR", str(folder))
-        yield folder
-
-
-@pytest.fixture(scope="module")
-def demo(embedded, cache):
-    demo = app.build_demo(embedded)
-    yield demo
-    demo.close(verbose=False)
-
-
-@pytest.fixture(scope="module")
-def client(demo, tmp_path_factory) -> Client:
-    port = free_port()
-    _, url, _ = demo.queue(max_size=QUEUE_SIZE).launch(
-        server_name="127.0.0.1", server_port=port, prevent_thread_lock=True, quiet=True, **launch_options()
-    )
-    return Client(url, verbose=False, download_files=tmp_path_factory.mktemp("downloads"))
+def client(demo_url, tmp_path_factory) -> Client:
+    return Client(demo_url, verbose=False, download_files=tmp_path_factory.mktemp("downloads"))
 
 
 def colorize(client: Client, path: Path, **settings) -> tuple[tuple[str, str], str]:
@@ -127,7 +100,7 @@ def test_settings_reach_the_model(client, example_files):
     assert {name: written[name] for name in [*asked, "seed"]} == asked | {"seed": 7}
 
 
-def test_what_is_in_the_file_survives(client, cache, ramp, tmp_path):
+def test_what_is_in_the_file_survives(client, ramp, tmp_path):
     """16 bits, transparency and the resolution come back: the page hands over the very file."""
     rgba = np.dstack([ramp] * 3 + [ramp[::-1]])
     path = tmp_path / "scan.png"
@@ -150,7 +123,7 @@ def test_very_large_pictures_are_shown_smaller(client, tmp_path):
     assert read_image(download).size == (5000, 40)
 
 
-def test_bad_input_gives_one_line(client, cache, example_files, tmp_path):
+def test_bad_input_gives_one_line(client, demo_cache, example_files, tmp_path):
     text = tmp_path / "notes.txt"
     text.write_text("not a picture\n")
     renamed = tmp_path / "<b>fake.jpg"
@@ -171,7 +144,7 @@ def test_bad_input_gives_one_line(client, cache, example_files, tmp_path):
         with pytest.raises(AppError, match=message) as caught:
             call()
         shown = str(caught.value)
-        assert "\n" not in shown and "<b>" not in shown and str(cache) not in shown
+        assert "\n" not in shown and "<b>" not in shown and str(demo_cache) not in shown
 
 
 def test_too_many_pixels_are_refused(client, tmp_path):
