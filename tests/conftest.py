@@ -1,4 +1,4 @@
-"""Shared fixtures: the embedded model, a Stable-Diffusion-shaped pipeline of the real classes at tiny size, the demo."""
+"""Shared fixtures: the embedded model, a Stable-Diffusion-shaped pipeline of real classes at tiny size, the demo."""
 
 import os
 import socket

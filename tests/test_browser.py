@@ -140,8 +140,10 @@ def test_color_scale_acts_without_sampling_and_is_saved_as_shown(page, example_f
     second = wait_until(lambda: preview(page) != first and preview(page))
     assert np.abs(np.asarray(picture(first), int) - np.asarray(picture(second), int)).max() > 20
     expect(page.locator("#download")).to_be_enabled()
+    page.get_by_role("button", name="Copy as Python").click()
+    page.locator("#code").get_by_text("colorized.png").wait_for()
     page.get_by_label("JPEG").check()
-    page.locator("#code").get_by_text(".jpg").wait_for(state="attached")
+    page.locator("#code").get_by_text("colorized.jpg").wait_for()
     path = download(page, "#download", tmp_path)
     assert path.suffix == ".jpg" and read_settings(path)["color_scale"] == 2
     # both are JPEG files, of different quality
@@ -213,6 +215,16 @@ def test_a_text_file_is_refused_in_words(page, tmp_path):
     expect(page.get_by_text("notes.jpg: not an image of a known kind").first).to_be_visible()
 
 
+def test_scans_are_shown_although_browsers_know_no_tiff(page, example_files, tmp_path):
+    path = tmp_path / "scan.tif"
+    Image.open(example_files[3]).convert("L").save(path)
+    upload(page, path)
+    shown = page.locator("#photograph img")
+    wait_until(lambda: shown.count() and shown.evaluate("picture => picture.naturalWidth"))
+    colorize(page)
+    assert download(page, "#download", tmp_path).name == "scan-colorized.png"
+
+
 def test_clicks_fill_in_prompt_photograph_and_seed(page):
     prompt = page.get_by_label("Prompt", exact=True)
     page.get_by_role("button", name="red dress").click()
@@ -272,4 +284,5 @@ def test_screenshots(open_page, example_files, request, tmp_path, name, viewport
     assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
     assert page.evaluate("document.body.classList.contains('dark')") == (name == "dark")
     folder = Path(request.config.getoption("--screenshots") or tmp_path)
-    page.screenshot(path=folder / f"demo-{name}.png", full_page=True)
+    shot = Image.open(io.BytesIO(page.screenshot(full_page=True)))
+    shot.quantize(256, dither=Image.Dither.NONE).save(folder / f"demo-{name}.png", optimize=True)

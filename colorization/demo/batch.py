@@ -53,8 +53,7 @@ class BatchHandler:
         """
         if not files:
             raise gr.Error("Choose some photographs or a zip archive first.", print_exception=False)
-        visit = self._visits.of(request)
-        visit.uploads.update(files)
+        visit = self._visits.of(request, files)
         visit.folder.mkdir(parents=True, exist_ok=True)
         with problems_on_page(), tempfile.TemporaryDirectory(dir=visit.folder) as name:
             folder = Path(name)

@@ -19,6 +19,7 @@ from .snippet import python_code
 from .visits import Result, Visit, Visits
 
 Pictures = tuple[str, str]
+_NOT_IN_BROWSERS = ("tiff", "ppm")
 
 
 class Color:
@@ -60,7 +61,8 @@ class Color:
         """
         if image is None:
             raise gr.Error("Choose a photograph first.", print_exception=False)
-        visit = self._visits.of(request, upload=image)
+        visit = self._visits.of(request, [image])
+        image = visit.originals.get(image, image)
         with problems_on_page(image):
             photo = read_photo(image)
             predictions = self._engine.sample(
@@ -81,17 +83,27 @@ class Color:
         return (before, after), download
 
     def show_input(self, image: str | None, request: gr.Request) -> tuple:
-        """The chosen photograph in gray, in place of the last result: pictures, gallery, download, code."""
+        """The chosen photograph in gray, in place of the last result: image, pictures, gallery, download, code."""
         nothing = gr.Gallery(value=None, visible=False), gr.DownloadButton(value=None, interactive=False), ""
-        visit = self._visits.of(request, upload=image)
-        if visit.result is not None and visit.result.path == image:
-            return tuple(gr.skip() for _ in range(4))  # the button was faster than this
+        visit = self._visits.of(request, [] if image is None else [image])
+        original = visit.originals.get(image, image)
+        if visit.result is not None and visit.result.path == original:
+            return tuple(gr.skip() for _ in range(5))  # the button was faster than this
         visit.result = None
         if image is None:
-            return None, *nothing
+            return gr.skip(), None, *nothing
         with problems_on_page(image):
-            before = write_before(visit, read_photo(image))
-        return (before, before), *nothing
+            photo = read_photo(original)
+            before = write_before(visit, photo)
+        shown = gr.skip()
+        if photo.format in _NOT_IN_BROWSERS and original == image:
+            shown = write_before(visit, photo, kind="shown")
+            visit.originals = {shown: original}
+        return shown, (before, before), *nothing
+
+    def keep(self, files: list[str] | str | None, request: gr.Request) -> None:
+        """Remember uploads, so that they are deleted when the visitor leaves."""
+        self._visits.of(request, [files] if isinstance(files, str) else files or [])
 
     def present(self, color_scale: float, file_format: str, request: gr.Request) -> tuple:
         """What the page shows besides the pictures: gallery, download, code."""

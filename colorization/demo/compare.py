@@ -48,7 +48,8 @@ class Compare:
                 f"{len(lines)} prompts with {len(samplers)} samplers are {len(rows)} rows; at most {MAX_ROWS} fit.",
                 print_exception=False,
             )
-        visit = self._visits.of(request, upload=image)
+        visit = self._visits.of(request, [image])
+        image = visit.originals.get(image, image)
         with problems_on_page(image):
             photo = read_photo(image)
             predictions = [

@@ -76,7 +76,7 @@ def launch_options() -> dict[str, Any]:
     return {
         "theme": look.THEME,
         "css": look.CSS,
-        "footer_links": ["api"],
+        "footer_links": ["api", "settings"],
         "max_file_size": MAX_UPLOAD,
         "state_session_capacity": VISITS_AT_MOST,
         "mcp_server": importlib.util.find_spec("mcp") is not None,
@@ -161,7 +161,9 @@ def _color_tab(
     _examples(examples, visits, image)
 
     settings = _Settings(negative_prompt, model, steps, guidance_scale, seed, color_scale)
-    image.change(color.show_input, image, [pictures, gallery, download, code], show_progress="minimal", **_RENDER)
+    image.change(
+        color.show_input, image, [image, pictures, gallery, download, code], show_progress="minimal", **_RENDER
+    )
     run = gr.on(
         [button.click, prompt.submit],
         color.colorize,
@@ -224,6 +226,7 @@ def _batch_tab(handler: BatchHandler, color: Color, settings: _Settings) -> None
         with gr.Column(min_width=320):
             archive = gr.File(label="Colored photographs", interactive=False, height=110, elem_id="archive")
             report = gr.Textbox(label="Report", lines=6, interactive=False, elem_id="report")
+    files.change(color.keep, files, **_PRIVATE)
     run = button.click(
         handler.colorize_batch,
         [
@@ -274,6 +277,7 @@ def _compare_tab(handler: Compare, color: Color, chosen: PhotoInput, settings: _
             )
             figure = gr.DownloadButton("Download as one figure", interactive=False)
     chosen.change(lambda path: path, chosen, image, **_PRIVATE)
+    image.change(color.keep, image, **_PRIVATE)
     run = button.click(
         handler.compare,
         [

@@ -42,9 +42,9 @@ def rendered_settings(prediction: ChromaPrediction, color_scale: float) -> dict:
     return prediction.settings | {"color_scale": color_scale, "color_scale_space": "chroma"}
 
 
-def write_before(visit: Visit, photo: Photo) -> str:
-    """File of the gray photograph for the page."""
-    path = visit.new_file("before", f"{Path(photo.name).stem}-gray.jpg")
+def write_before(visit: Visit, photo: Photo, kind: str = "before") -> str:
+    """File of the gray photograph for the page; `kind` as for `Visit.new_file`."""
+    path = visit.new_file(kind, f"{Path(photo.name).stem}-gray.jpg")
     gray = Image.fromarray(shrink(photo.luma, PREVIEW_SIDE)).convert("RGB")
     gray.save(path, quality=_PREVIEW_QUALITY)
     return path

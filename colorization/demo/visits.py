@@ -6,6 +6,7 @@ import shutil
 import threading
 import time
 from collections import OrderedDict, deque
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,13 +44,23 @@ class Result:
 
 @dataclass
 class Visit:
-    """One visitor's files, all below `folder` but the uploads, which are where gradio has put them."""
+    """One visitor's files, all below `folder` but the uploads, which are where gradio has put them.
+
+    Args:
+        visitor: session, or a made-up name where there is none.
+        folder: is made when the first file is.
+        seen: time of the last request, in seconds.
+        uploads: paths of the files that go with the visit.
+        result: what was colored last.
+        originals: copy that a browser can show -> the upload that it stands for.
+    """
 
     visitor: str
     folder: Path
     seen: float = field(default_factory=time.monotonic)
     uploads: set[str] = field(default_factory=set)
     result: Result | None = None
+    originals: dict[str, str] = field(default_factory=dict)
     _written: dict[str, deque] = field(default_factory=dict)
 
     def new_file(self, kind: str, name: str) -> str:
@@ -70,12 +81,12 @@ class Visits:
         self._visits: OrderedDict[str, Visit] = OrderedDict()
         self._lock = threading.Lock()
 
-    def of(self, request: gr.Request | None, upload: str | None = None) -> Visit:
+    def of(self, request: gr.Request | None, uploads: Iterable[str] = ()) -> Visit:
         """The visit that a request belongs to; a new one where the request names no session.
 
         Args:
             request: gradio's; None outside a request.
-            upload: an uploaded file of the request, deleted with the visit.
+            uploads: uploaded files of the request; they are deleted with the visit.
         """
         session = getattr(request, "session_hash", None) or secrets.token_hex(8)
         with self._lock:
@@ -85,8 +96,7 @@ class Visits:
                 visit = Visit(session, Path(get_upload_folder(), f"visit-{secrets.token_hex(8)}"))
             self._visits[session] = visit
             visit.seen = time.monotonic()
-            if upload is not None:
-                visit.uploads.add(upload)
+            visit.uploads.update(uploads)
             overdue = [old for old in self._visits.values() if visit.seen - old.seen > SECONDS_AT_MOST]
             overdue += list(self._visits.values())[: max(0, len(self._visits) - VISITS_AT_MOST)]
             for old in overdue:

@@ -35,9 +35,10 @@ class Walk:
         request: gr.Request,
     ) -> gr.Gallery:
         """The gray photograph, and what the model takes for its colors after each step."""
-        visit = self._visits.of(request, upload=image)
-        with problems_on_page(image):
-            photo = read_photo(image or self._example)
+        visit = self._visits.of(request)
+        path = visit.originals.get(image, image) or self._example
+        with problems_on_page(path):
+            photo = read_photo(path)
             predictions = self._engine.trace(
                 visit.visitor,
                 model,
