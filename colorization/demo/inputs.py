@@ -4,9 +4,12 @@ import base64
 import binascii
 import secrets
 from pathlib import Path
+from urllib.parse import unquote
 
 import gradio as gr
 from gradio.data_classes import ImageData
+from gradio.route_utils import API_PREFIX
+from gradio.utils import is_in_or_equal
 from gradio_client.utils import is_http_url_like
 
 
@@ -23,8 +26,15 @@ class _LocalOnly:
 
     async def async_move_resource_to_block_cache(self, url_or_file_path):
         if is_http_url_like(str(url_or_file_path)):
-            raise gr.Error("Links are not opened: upload the file itself.", print_exception=False)
+            url_or_file_path = self._uploaded(str(url_or_file_path))
         return await super().async_move_resource_to_block_cache(url_or_file_path)
+
+    def _uploaded(self, link: str) -> str:
+        """File behind a link to an upload: agents upload first, and then name what they got in return."""
+        path = unquote(link.partition(f"{API_PREFIX}/file=")[2])
+        if not path or not is_in_or_equal(path, self.GRADIO_CACHE) or not Path(path).is_file():
+            raise gr.Error("Links are not opened: upload the file itself.", print_exception=False)
+        return path
 
 
 class PhotoInput(_LocalOnly, gr.Image):

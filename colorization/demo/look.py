@@ -28,7 +28,12 @@ CSS = """
 .chips button { flex: 0 0 auto !important; width: auto !important; min-width: 0 !important; border-radius: 999px; }
 .gradio-container main { width: 100% !important; }
 .note { opacity: 0.75; font-size: 0.9em; }
-@media (max-width: 640px) {
+@media (max-width: 720px) {
+  /* One column, the result before the examples. */
+  .inputs { display: contents !important; }
+  .inputs > * { flex: 0 0 100% !important; }
+  .outputs { order: 1; flex: 0 0 100% !important; }
+  .examples { order: 2; }
   .gradio-container { padding: 8px !important; }
   .hero h1 { font-size: 1.5rem; }
 }

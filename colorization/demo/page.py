@@ -88,7 +88,7 @@ def _color_tab(
 ) -> tuple[PhotoInput, gr.Textbox, _Settings]:
     config = engine.config(engine.models[0])
     with gr.Row(equal_height=False):
-        with gr.Column(scale=2, min_width=320):
+        with gr.Column(scale=2, min_width=320, elem_classes="inputs"):
             image = PhotoInput(
                 label="Photograph", sources=["upload", "clipboard", "webcam"], height=260, elem_id="photograph"
             )
@@ -122,7 +122,9 @@ def _color_tab(
                 with gr.Row(equal_height=True):
                     seed = gr.Number(config["default_seed"], precision=0, minimum=0, label="Seed", scale=3)
                     dice = gr.Button("🎲 Roll the dice", scale=1, min_width=130)
-        with gr.Column(scale=3, min_width=320):
+            with gr.Column(elem_classes="examples"):
+                _examples(examples, visits, image)
+        with gr.Column(scale=3, min_width=320, elem_classes="outputs"):
             pictures = gr.ImageSlider(
                 label="Before and after",
                 buttons=["fullscreen"],
@@ -158,8 +160,6 @@ def _color_tab(
             gr.Markdown(look.NOTE, elem_classes="note")
             with gr.Accordion("Copy as Python", open=False):
                 code = gr.Code(language="python", show_label=False, interactive=False, elem_id="code")
-    _examples(examples, visits, image)
-
     settings = _Settings(negative_prompt, model, steps, guidance_scale, seed, color_scale)
     image.change(
         color.show_input, image, [image, pictures, gallery, download, code], show_progress="minimal", **_RENDER
