@@ -285,4 +285,4 @@ def test_screenshots(open_page, example_files, request, tmp_path, name, viewport
     assert page.evaluate("document.body.classList.contains('dark')") == (name == "dark")
     folder = Path(request.config.getoption("--screenshots") or tmp_path)
     shot = Image.open(io.BytesIO(page.screenshot(full_page=True)))
-    shot.quantize(256, dither=Image.Dither.NONE).save(folder / f"demo-{name}.png", optimize=True)
+    shot.quantize(256, kmeans=2, dither=Image.Dither.FLOYDSTEINBERG).save(folder / f"demo-{name}.png", optimize=True)
