@@ -23,7 +23,15 @@ def test_speed_table_is_the_benchmarks():
 
 @pytest.mark.parametrize(
     "document",
-    ["README.md", "model_card.md", "docs/use.md", "docs/train.md", "docs/evaluate.md", "docs/embedded-model.md"],
+    [
+        "README.md",
+        "model_card.md",
+        "docs/use.md",
+        "docs/demo.md",
+        "docs/train.md",
+        "docs/evaluate.md",
+        "docs/embedded-model.md",
+    ],
 )
 def test_links_lead_somewhere(document):
     file = ROOT / document
