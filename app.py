@@ -8,6 +8,7 @@ Several models, between which the page then lets one choose, are separated by co
 GRADIO_SERVER_NAME and GRADIO_SERVER_PORT choose another address.
 """
 
+import importlib.util
 import os
 import sys
 import tempfile
@@ -55,6 +56,8 @@ def load_models() -> dict[str, "ColorizationPipeline"]:
 def main() -> int:
     """Load the models once and serve the page; returns the exit status."""
     share_cores()
+    if importlib.util.find_spec("spaces") is not None:
+        importlib.import_module("spaces")  # before torch, whose CUDA it replaces until a GPU is borrowed
     from colorization.demo.page import QUEUE_SIZE, launch_options  # with torch
 
     try:

@@ -256,7 +256,7 @@ def test_clicks_fill_in_prompt_photograph_and_seed(page):
     open_settings(page)
     seed = page.get_by_label("Seed")
     before = seed.input_value()
-    page.get_by_role("button", name="Roll the dice").click()
+    page.get_by_role("button", name="Dice").click()
     expect(seed).not_to_have_value(before)
 
 

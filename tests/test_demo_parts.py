@@ -193,6 +193,16 @@ def test_visits_are_bounded_and_leave_nothing(demo_cache, monkeypatch, tmp_path)
     assert not shared.parent.exists() and not any(file.parent.parent.exists() for file in files)
 
 
+def test_results_in_memory_are_bounded(color, example_files, monkeypatch):
+    for session in "ab":
+        color.colorize(str(example_files[0]), "", request=request(session), **DEFAULTS | {"steps": 1})
+    kept = color._visits
+    size = kept.of(request("a")).result.nbytes
+    monkeypatch.setattr(visits, "RESULT_BYTES_AT_MOST", 1.5 * size)
+    assert kept.of(request("a")).result is not None
+    assert kept.of(request("b")).result is None
+
+
 def test_old_visits_go(demo_cache, monkeypatch):
     kept = Visits()
     file = Path(kept.of(request("a")).new_file("download", "file.png"))

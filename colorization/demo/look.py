@@ -27,6 +27,7 @@ CSS = """
 .chips { display: flex !important; flex-wrap: wrap !important; gap: 6px !important; }
 .chips button { flex: 0 0 auto !important; width: auto !important; min-width: 0 !important; border-radius: 999px; }
 .gradio-container main { width: 100% !important; }
+#comparison .grid-wrap, #strip .grid-wrap { max-height: none !important; }
 .note { opacity: 0.75; font-size: 0.9em; }
 @media (max-width: 720px) {
   /* One column, the result before the examples. */

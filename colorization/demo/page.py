@@ -90,7 +90,11 @@ def _color_tab(
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=320, elem_classes="inputs"):
             image = PhotoInput(
-                label="Photograph", sources=["upload", "clipboard", "webcam"], height=260, elem_id="photograph"
+                label="Photograph",
+                sources=["upload", "clipboard", "webcam"],
+                alt_text="The photograph as uploaded",
+                height=260,
+                elem_id="photograph",
             )
             prompt = gr.Textbox("", label="Prompt", placeholder="a woman in a red dress, blue sky", max_lines=3)
             captioner = find_captioner()
@@ -121,7 +125,7 @@ def _color_tab(
                 )
                 with gr.Row(equal_height=True):
                     seed = gr.Number(config["default_seed"], precision=0, minimum=0, label="Seed", scale=3)
-                    dice = gr.Button("🎲 Roll the dice", scale=1, min_width=130)
+                    dice = gr.Button("🎲 Dice", scale=1, min_width=100)
             with gr.Column(elem_classes="examples"):
                 _examples(examples, visits, image)
         with gr.Column(scale=3, min_width=320, elem_classes="outputs"):
@@ -145,7 +149,7 @@ def _color_tab(
             gallery = gr.Gallery(
                 label="Variants: click one to take it",
                 columns=MAX_VARIANTS,
-                height=180,
+                height="auto",
                 allow_preview=False,
                 visible=False,
                 interactive=False,

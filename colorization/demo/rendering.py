@@ -39,7 +39,7 @@ def shrink(luma: np.ndarray, side: int) -> np.ndarray:
 
 def rendered_settings(prediction: ChromaPrediction, color_scale: float) -> dict:
     """What made a picture that was rendered at this color scale; it acts on the decoded chroma here."""
-    return prediction.settings | {"color_scale": color_scale, "color_scale_space": "chroma"}
+    return prediction.settings | {"color_scale": float(color_scale), "color_scale_space": "chroma"}
 
 
 def write_before(visit: Visit, photo: Photo, kind: str = "before") -> str:

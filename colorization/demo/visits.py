@@ -18,6 +18,7 @@ from ..pipeline import ChromaPrediction
 
 VISITS_AT_MOST = 200
 SECONDS_AT_MOST = 3600  # without any request
+RESULT_BYTES_AT_MOST = 2**28  # of all visits; a Stable Diffusion result of four variants has thirty million
 _FILES_OF_A_KIND = 3  # an older preview may still be on its way to the browser
 
 
@@ -39,7 +40,13 @@ class Result:
 
     @property
     def prediction(self) -> ChromaPrediction:
+        """The chosen variant."""
         return self.predictions[self.chosen]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        return sum(one.chroma.nbytes + one.guide.nbytes for one in self.predictions)
 
 
 @dataclass
@@ -101,6 +108,7 @@ class Visits:
             overdue += list(self._visits.values())[: max(0, len(self._visits) - VISITS_AT_MOST)]
             for old in overdue:
                 self._delete(old)
+            self._forget_results()
         return visit
 
     def end(self, request: gr.Request) -> str:
@@ -110,6 +118,15 @@ class Visits:
             if visit is not None:
                 self._delete(visit)
         return request.session_hash
+
+    def _forget_results(self) -> None:
+        """Keep the latest results, as many as fit; whose result is gone has to color the photograph again."""
+        held = 0
+        for visit in reversed(self._visits.values()):
+            if visit.result is not None:
+                held += visit.result.nbytes
+                if held > RESULT_BYTES_AT_MOST:
+                    visit.result = None
 
     def _delete(self, visit: Visit) -> None:
         self._visits.pop(visit.visitor, None)
