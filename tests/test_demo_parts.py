@@ -193,6 +193,17 @@ def test_visits_are_bounded_and_leave_nothing(demo_cache, monkeypatch, tmp_path)
     assert not shared.parent.exists() and not any(file.parent.parent.exists() for file in files)
 
 
+def test_pictures_of_the_page_cannot_be_deleted_as_uploads(demo_cache):
+    thumbnail = demo_cache / "thumbnail" / "image.webp"
+    thumbnail.parent.mkdir()
+    thumbnail.write_bytes(b"x")
+    kept = Visits()
+    kept.spare_page_files()
+    kept.of(request(), [str(thumbnail)])
+    kept.end(request())
+    assert thumbnail.exists()
+
+
 def test_results_in_memory_are_bounded(color, example_files, monkeypatch):
     for session in "ab":
         color.colorize(str(example_files[0]), "", request=request(session), **DEFAULTS | {"steps": 1})

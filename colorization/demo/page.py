@@ -68,6 +68,7 @@ def build_page(pipelines: Mapping[str, ColorizationPipeline], folder: Path) -> g
         with gr.Tab("How it works", id="how"):
             _how_tab(Walk(engine, visits, str(examples[0].path)), image, prompt, settings, pipelines, folder)
         page.unload(color.leave)
+    visits.spare_page_files()
     return page
 
 

@@ -87,6 +87,11 @@ class Visits:
     def __init__(self):
         self._visits: OrderedDict[str, Visit] = OrderedDict()
         self._lock = threading.Lock()
+        self._page_files: set[str] = set()
+
+    def spare_page_files(self) -> None:
+        """Never delete what is in gradio's folder now: a visitor may name the page's own pictures as uploads."""
+        self._page_files = {str(path) for path in Path(get_upload_folder()).rglob("*") if path.is_file()}
 
     def of(self, request: gr.Request | None, uploads: Iterable[str] = ()) -> Visit:
         """The visit that a request belongs to; a new one where the request names no session.
@@ -103,7 +108,7 @@ class Visits:
                 visit = Visit(session, Path(get_upload_folder(), f"visit-{secrets.token_hex(8)}"))
             self._visits[session] = visit
             visit.seen = time.monotonic()
-            visit.uploads.update(uploads)
+            visit.uploads.update(path for path in uploads if path not in self._page_files)
             overdue = [old for old in self._visits.values() if visit.seen - old.seen > SECONDS_AT_MOST]
             overdue += list(self._visits.values())[: max(0, len(self._visits) - VISITS_AT_MOST)]
             for old in overdue:
