@@ -69,7 +69,7 @@ def main() -> int:
         # Gradio deletes old files, but not the folders they were in; here all goes when the server stops.
         os.environ.setdefault("GRADIO_TEMP_DIR", folder)
         # The address is gradio's default or comes from its variables; a Space sets them.
-        build_demo(pipelines).queue(max_size=QUEUE_SIZE).launch(**launch_options())
+        build_demo(pipelines).queue(max_size=QUEUE_SIZE, api_open=False).launch(**launch_options())
     return 0
 
 

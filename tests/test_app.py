@@ -208,3 +208,8 @@ def wait_for_client(url: str, server: subprocess.Popen, downloads: Path) -> Clie
         except (OSError, ValueError, httpx.HTTPError):
             time.sleep(0.5)
     raise TimeoutError(url)
+
+
+def test_nobody_gets_past_the_queue(client):
+    answer = httpx.post(f"{client.src}gradio_api/run/colorize", json={"data": []})
+    assert answer.status_code in (401, 403, 404)
