@@ -1,6 +1,7 @@
-"""Shared fixtures: the embedded model, and a Stable-Diffusion-shaped pipeline of the real classes at tiny size."""
+"""Shared fixtures: the embedded model, a Stable-Diffusion-shaped pipeline of real classes at tiny size, the demo."""
 
 import os
+import socket
 import string
 from pathlib import Path
 
@@ -89,6 +90,44 @@ def embedded() -> ColorizationPipeline:
     pipeline = load_pipeline(device="cpu")
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def pytest_addoption(parser) -> None:
+    parser.addoption("--screenshots", metavar="DIR", help="where the browser tests leave their screenshots")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def demo_cache(tmp_path_factory) -> Path:
+    """Gradio's folder for uploads and results."""
+    folder = tmp_path_factory.mktemp("gradio")
+    os.environ["GRADIO_TEMP_DIR"] = str(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def demo(embedded, demo_cache):
+    import app
+
+    demo = app.build_demo(embedded)
+    yield demo
+    demo.close(verbose=False)
+
+
+@pytest.fixture(scope="session")
+def demo_url(demo) -> str:
+    """Address of the served demo."""
+    from colorization.demo.page import QUEUE_SIZE, launch_options
+
+    demo.queue(max_size=QUEUE_SIZE, api_open=False).launch(
+        server_name="127.0.0.1", server_port=free_port(), prevent_thread_lock=True, quiet=True, **launch_options()
+    )
+    return demo.local_url
 
 
 @pytest.fixture(scope="session")

@@ -27,8 +27,14 @@ def test_speed_table_is_the_benchmarks():
 @pytest.mark.parametrize(
     "document",
     [
-        *("README.md", "model_card.md", "docs/use.md", "docs/train.md", "docs/evaluate.md", "docs/results.md"),
+        "README.md",
+        "model_card.md",
+        "docs/use.md",
+        "docs/demo.md",
+        "docs/train.md",
+        "docs/evaluate.md",
         "docs/embedded-model.md",
+        "docs/results.md",
     ],
 )
 def test_links_lead_somewhere(document):

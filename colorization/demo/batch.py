@@ -1,0 +1,109 @@
+"""The Batch tab's handler: many files in, one archive out."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import gradio as gr
+
+from ..cli import Task
+from .archive import MAX_BYTES, Batch, BatchError, collect, pack, unused_name
+from .engine import BatchReport, Engine
+from .messages import problems_on_page
+from .rendering import SUFFIXES
+from .visits import Visits
+
+_FILES_AT_ONCE = 16  # between these others may have their turn, and the size of the results is checked
+
+
+class BatchHandler:
+    """The handler for the models of an engine."""
+
+    def __init__(self, engine: Engine, visits: Visits):
+        self._engine, self._visits = engine, visits
+
+    def colorize_batch(
+        self,
+        files: list[str] | None,
+        prompt: str,
+        negative_prompt: str,
+        steps: int,
+        guidance_scale: float,
+        color_scale: float,
+        seed: int | None,
+        file_format: str,
+        model: str,
+        request: gr.Request,
+    ) -> tuple[str | None, str]:
+        """Color many photographs with the same settings; files that cannot be used are listed, the rest is done.
+
+        Args:
+            files: photographs, or zip archives of photographs; at most 100, and 1 GB when unpacked.
+            prompt: what is in all the pictures and its colors; empty: the model decides.
+            negative_prompt: what to steer away from; acts only at a guidance scale above 1.
+            steps: 1 to 100; more are slower.
+            guidance_scale: 1 (off) to 15, how strongly the prompt acts; above 1 takes twice as long.
+            color_scale: 0 (gray) to 3, color intensity; 1 is as predicted.
+            seed: 0 or more; the same seed and settings give the same colors.
+            file_format: "PNG" (lossless) or "JPEG".
+            model: one of the models that the server has loaded.
+
+        Returns:
+            A zip archive with the colored photographs, and what became of each file that failed.
+        """
+        if not files:
+            raise gr.Error("Choose some photographs or a zip archive first.", print_exception=False)
+        visit = self._visits.of(request, files)
+        visit.folder.mkdir(parents=True, exist_ok=True)
+        with problems_on_page(), tempfile.TemporaryDirectory(dir=visit.folder) as name:
+            folder = Path(name)
+            try:
+                batch = collect(files, folder)
+            except BatchError as error:
+                raise gr.Error(str(error), print_exception=False) from error
+            targets = _targets(batch, folder, SUFFIXES[file_format])
+            report = self._color(
+                visit.visitor,
+                model,
+                [Task(batch.files[name], target) for name, target in targets.items()],
+                prompt=prompt,
+                negative_prompt=negative_prompt,
+                num_inference_steps=steps,
+                guidance_scale=guidance_scale,
+                color_scale=color_scale,
+                seed=seed,
+            )
+            names = {str(path): name for name, path in batch.files.items()}
+            problems = batch.problems + [(names[source], reason) for source, reason in report.failed]
+            done: dict[str, Path] = {}
+            for name, target in targets.items():
+                if target.exists():  # a.jpg and a.png give results of the same name
+                    done[unused_name(f"{os.path.splitext(name)[0]}-colorized{target.suffix}", done)] = target
+            archive = None
+            if done:
+                archive = visit.new_file("archive", "colorized.zip")
+                pack(done, archive)
+        return archive, _summary(report.done, problems)
+
+    def _color(self, visitor: str, model: str, tasks: list[Task], **settings) -> BatchReport:
+        report, written = BatchReport(total=len(tasks)), 0
+        for start in range(0, len(tasks), _FILES_AT_ONCE):
+            some = tasks[start : start + _FILES_AT_ONCE]
+            if written > MAX_BYTES:
+                for task in some:
+                    report.fail(task.source, f"not done, the results exceed {MAX_BYTES >> 30} GB already")
+                continue
+            report = self._engine.color_files(visitor, model, some, report, **settings)
+            written += sum(task.target.stat().st_size for task in some if task.target.exists())
+        return report
+
+
+def _targets(batch: Batch, folder: Path, suffix: str) -> dict[str, Path]:
+    """Where the result of each file goes; numbers are names that need no care."""
+    (folder / "results").mkdir()
+    return {name: folder / "results" / f"{index:04d}{suffix}" for index, name in enumerate(batch.files)}
+
+
+def _summary(done: int, problems: list[tuple[str, str]]) -> str:
+    lines = [f"{done} colored, {len(problems)} failed"]
+    return "\n".join(lines + [f"{name}: {reason}" for name, reason in problems])

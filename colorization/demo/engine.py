@@ -1,0 +1,185 @@
+"""The loaded models and the one place that runs them: one request at a time, each of which can be canceled."""
+
+import importlib
+import importlib.util
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import torch
+
+from ..cli import Report, Task, colorize_files
+from ..color import rgb_to_chroma
+from ..image_io import Photo
+from ..pipeline import ChromaPrediction, ColorizationPipeline
+
+_GPU_SECONDS = 10.0  # to move a model to a borrowed GPU, and to decode
+_GPU_SECONDS_PER_STEP = 0.4  # of one photograph: Stable Diffusion at 768 pixels with guidance
+_GPU_SECONDS_AT_MOST = 120.0
+
+
+@dataclass
+class BatchReport(Report):
+    """What became of a batch's files, for the page rather than the terminal.
+
+    Args:
+        total: number of the files.
+    """
+
+    total: int = 0
+
+    def fail(self, name: str | Path, reason: object) -> None:
+        """Remember a failed input."""
+        text = " ".join(str(reason).removeprefix(f"{name}: ").split()) or type(reason).__name__
+        self.failed.append((str(name), text))
+
+
+class Canceled(Exception):
+    """The visitor has canceled the request, or has left."""
+
+
+def on_gpu(function: Callable, duration: Callable) -> Callable:
+    """Borrow a GPU for each call where Hugging Face's `spaces` is installed; elsewhere the function itself.
+
+    Args:
+        function: its arguments and its result have to be picklable, for there it runs in another process.
+        duration: gets the same arguments and answers with the seconds that the call may take.
+    """
+    if importlib.util.find_spec("spaces") is None:
+        return function
+    return importlib.import_module("spaces").GPU(duration=duration)(function)
+
+
+def gpu_seconds(photos: int, steps: int) -> float:
+    """How long to borrow a GPU for so many photographs with so many steps each."""
+    return min(_GPU_SECONDS + _GPU_SECONDS_PER_STEP * photos * steps, _GPU_SECONDS_AT_MOST)
+
+
+class Engine:
+    """Models by name; the first is the default.
+
+    Args:
+        pipelines: loaded models. They are shared by all requests and never reloaded.
+    """
+
+    def __init__(self, pipelines: Mapping[str, ColorizationPipeline]):
+        if not pipelines:
+            raise ValueError("`pipelines` must hold at least one model, got none")
+        self._pipelines = dict(pipelines)
+        self._turn = threading.Lock()
+        self._canceled: set[str] = set()
+        self._running: str | None = None
+        self._sample = on_gpu(
+            self._sample_here, lambda visitor, model, photo, settings: gpu_seconds(1, settings["num_inference_steps"])
+        )
+        self._trace = on_gpu(
+            self._trace_here, lambda visitor, model, photo, settings: gpu_seconds(1, settings["num_inference_steps"])
+        )
+        self._color_files = on_gpu(
+            self._color_files_here,
+            lambda visitor, model, tasks, report, settings: gpu_seconds(len(tasks), settings["num_inference_steps"]),
+        )
+
+    @property
+    def models(self) -> list[str]:
+        """Names of the models."""
+        return list(self._pipelines)
+
+    def config(self, model: str) -> Mapping[str, Any]:
+        """The defaults that a model brings along."""
+        return self._pipelines[model].config
+
+    def varies(self, model: str) -> bool:
+        """Whether other seeds give other colors."""
+        return self._pipelines[model].scheduler.config.noise_scale > 0
+
+    def sample(self, visitor: str, model: str, photo: Photo, **settings) -> list[ChromaPrediction]:
+        """What a model says about a photograph, once for each variant. The color scale comes later, in rendering.
+
+        Args:
+            visitor: whose request it is, see `cancel`.
+            model: one of `models`.
+            photo: the photograph.
+            settings: further arguments of the pipeline's call; `num_inference_steps` is needed.
+
+        Raises:
+            Canceled: `cancel` was called meanwhile.
+            ValueError: a setting is out of range.
+        """
+        with self._one_at_a_time(visitor):
+            return self._sample(visitor, model, photo, settings)
+
+    def trace(self, visitor: str, model: str, photo: Photo, **settings) -> list[ChromaPrediction]:
+        """The gray start and the prediction after each step, decoded; arguments and errors as in `sample`."""
+        with self._one_at_a_time(visitor):
+            return self._trace(visitor, model, photo, settings)
+
+    def color_files(
+        self, visitor: str, model: str, tasks: Sequence[Task], report: BatchReport, **settings
+    ) -> BatchReport:
+        """Color files; the report of what became of them. Arguments and errors as in `sample`."""
+        with self._one_at_a_time(visitor):
+            return self._color_files(visitor, model, list(tasks), report, settings)
+
+    def cancel(self, visitor: str) -> None:
+        """Stop what runs for this visitor before its next step."""
+        if self._running == visitor:
+            self._canceled.add(visitor)
+
+    @contextmanager
+    def _one_at_a_time(self, visitor: str) -> Iterator[None]:
+        # The page's queue does the same, but forgets a canceled request while its thread still samples.
+        with self._turn:
+            self._running = visitor
+            try:
+                yield
+            finally:
+                self._running = None
+                self._canceled.discard(visitor)
+
+    def _stop_if_canceled(self, visitor: str) -> None:
+        if visitor in self._canceled:
+            raise Canceled
+
+    def _sample_here(self, visitor: str, model: str, photo: Photo, settings: dict) -> list[ChromaPrediction]:
+        progress = gr.Progress()
+
+        def after_step(pipeline, index, timestep, tensors) -> None:
+            self._stop_if_canceled(visitor)
+            progress((index + 1, len(pipeline.scheduler.timesteps)), desc="Coloring", unit="steps")
+
+        return self._call(model, photo, settings, after_step)
+
+    def _trace_here(self, visitor: str, model: str, photo: Photo, settings: dict) -> list[ChromaPrediction]:
+        chromas = []
+
+        def after_step(pipeline, index, timestep, tensors) -> None:
+            self._stop_if_canceled(visitor)
+            chromas.append(rgb_to_chroma(pipeline.decode_latents(tensors["pred_original_sample"])).cpu()[0])
+
+        (last,) = self._call(model, photo, settings, after_step)
+        gray = torch.zeros_like(last.chroma)
+        return [ChromaPrediction(chroma, last.guide, last.settings) for chroma in (gray, *chromas)]
+
+    def _color_files_here(
+        self, visitor: str, model: str, tasks: list[Task], report: BatchReport, settings: dict
+    ) -> BatchReport:
+        progress = gr.Progress()
+
+        def after_step(*_) -> None:
+            self._stop_if_canceled(visitor)
+            progress((report.done + len(report.failed), report.total), desc="Coloring", unit="photographs")
+
+        colorize_files(self._pipelines[model], tasks, report, callback_on_step_end=after_step, **settings)
+        return report
+
+    def _call(self, model: str, photo: Photo, settings: dict, after_step: Callable) -> list[ChromaPrediction]:
+        # A color scale in latent space would act before decoding; 1 leaves the latents as they are.
+        output = self._pipelines[model](
+            photo, color_scale=1.0, output_type="chroma", callback_on_step_end=after_step, **settings
+        )
+        return output.images

@@ -1,0 +1,308 @@
+"""The demo's parts: visits, the engine, the Python box, captions, figures, options."""
+
+import sys
+import threading
+import time
+import warnings
+from pathlib import Path
+
+import gradio as gr
+import httpx
+import numpy as np
+import pytest
+from conftest import free_port, tiny_pipeline
+from gradio_client import Client, handle_file
+from PIL import Image
+from test_captioning import blip_folder  # noqa: F401 (a fixture)
+
+import app
+from colorization.demo import captions, visits
+from colorization.demo.color import Color
+from colorization.demo.compare import figure
+from colorization.demo.engine import Canceled, Engine, gpu_seconds, on_gpu
+from colorization.demo.messages import on_page, problems_on_page
+from colorization.demo.page import launch_options
+from colorization.demo.rendering import shrink
+from colorization.demo.snippet import python_code
+from colorization.demo.visits import Visits
+from colorization.image_io import ImageError, read_image, read_settings
+
+
+def request(session: str = "session") -> gr.Request:
+    return gr.Request(session_hash=session)
+
+
+@pytest.fixture
+def color(embedded, demo_cache) -> Color:
+    return Color(Engine({"embedded": embedded}), Visits())
+
+
+DEFAULTS = {"negative_prompt": "", "steps": 2, "guidance_scale": 1.0, "color_scale": 1.0, "seed": 0}
+DEFAULTS |= {"variants": 1, "file_format": "PNG", "model": "embedded"}
+
+
+def test_the_same_file_comes_out_of_the_python_box(color, example_files, tmp_path, monkeypatch):
+    settings = DEFAULTS | {"guidance_scale": 2.0, "color_scale": 1.4, "seed": 3, "negative_prompt": "blue"}
+    _, download = color.colorize(str(example_files[0]), "red 'crab'", request=request(), **settings)
+    _, _, code = color.present(1.4, "PNG", request())
+    (tmp_path / example_files[0].name).write_bytes(example_files[0].read_bytes())
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    again = tmp_path / Path(download).name
+    assert read_settings(again) == read_settings(download)
+    first, second = (np.asarray(Image.open(path), int) for path in (download, again))
+    assert (np.abs(first - second) > 1).sum() == 0
+
+
+def test_the_python_box_names_models_adapters_and_revisions():
+    settings = {
+        "prompt": "",
+        "negative_prompt": "",
+        "num_inference_steps": 1,
+        "guidance_scale": 1.0,
+        "sampler": "cold",
+    }
+    settings |= {"seed": 0, "color_scale": 1.0}
+    settings |= {"model": "user/sd", "model_revision": "abc", "adapter": "user/lora", "adapter_revision": "def"}
+    code = python_code(settings, "a.jpg", "JPEG")
+    assert "load_pipeline(model='user/sd', revision='abc', adapter='user/lora', adapter_revision='def')" in code
+    compile(code, "snippet", "exec")
+
+
+def test_color_scale_of_models_that_scale_latents_is_rendered_too(example_files, demo_cache):
+    """The preview needs no sampling whatever the model's own way of scaling is."""
+    color = Color(Engine({"tiny": tiny_pipeline(color_scale_space="latent")}), Visits())
+    settings = DEFAULTS | {"model": "tiny", "color_scale": 0.0}
+    (before, after), download = color.colorize(str(example_files[0]), "", request=request(), **settings)
+    assert np.ptp(np.asarray(Image.open(download)).astype(int), axis=2).max() <= 1
+    settings = read_settings(download)
+    assert (settings["color_scale"], settings["color_scale_space"]) == (0.0, "chroma")
+    (_, again), _ = color.rescale(2.0, request())
+    assert np.ptp(np.asarray(Image.open(again)).astype(int), axis=2).max() > 1
+
+
+def test_rendering_without_a_result_changes_nothing(color):
+    for answer in (color.rescale(1.0, request()), color.save(1.0, "PNG", request())):
+        assert all(value == gr.skip() for value in answer)
+
+
+def test_a_late_preview_of_the_input_does_not_replace_the_result(color, example_files):
+    path = str(example_files[0])
+    color.colorize(path, "", request=request(), **DEFAULTS)
+    assert all(value == gr.skip() for value in color.show_input(path, request()))
+    assert color.show_input(None, request())[1] is None
+
+
+def test_warnings_of_the_library_reach_the_user(color, example_files):
+    """Outside a request gradio turns what it would show into a Python warning."""
+    with pytest.warns(UserWarning) as caught:
+        color.colorize(
+            str(example_files[0]), "a red bus " * 200, request=request(), **DEFAULTS | {"negative_prompt": "x"}
+        )
+    shown = [str(warning.message) for warning in caught]
+    assert any("`negative_prompt` has no effect" in message for message in shown)
+    assert any(message.startswith("the prompt is longer") and len(message) <= 300 for message in shown)
+
+
+def test_other_warnings_are_not_shown():
+    with pytest.warns(RuntimeWarning, match="for developers"):
+        with problems_on_page("photo.jpg"):
+            warnings.warn("for developers", RuntimeWarning, stacklevel=1)
+
+
+def test_messages_name_the_file_but_not_its_folder():
+    assert on_page(ImageError("/tmp/x/<b>.jpg: too large; raise it with max_pixels"), "/tmp/x/<b>.jpg") == (
+        "&lt;b&gt;.jpg: too large"
+    )
+
+
+def test_one_request_at_a_time(embedded, example_files):
+    engine, photo, running, most = Engine({"embedded": embedded}), read_image(example_files[0]), [0], [0]
+
+    def enter(*_):
+        running[0] += 1
+        most[0] = max(most[0], running[0])
+        time.sleep(0.01)
+        running[0] -= 1
+
+    handle = embedded.unet.register_forward_pre_hook(enter)
+    try:
+        threads = [
+            threading.Thread(target=engine.sample, args=(str(k), "embedded", photo), kwargs={"num_inference_steps": 2})
+            for k in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        handle.remove()
+    assert most == [1]
+
+
+def test_cancel_reaches_only_the_visitor_who_asked(embedded, example_files):
+    engine, photo = Engine({"embedded": embedded}), read_image(example_files[0])
+    handle = embedded.unet.register_forward_hook(lambda *_: engine.cancel("me"))
+    try:
+        with pytest.raises(Canceled):
+            engine.sample("me", "embedded", photo, num_inference_steps=4)
+        assert len(engine.sample("you", "embedded", photo, num_inference_steps=2)) == 1
+    finally:
+        handle.remove()
+    assert len(engine.sample("me", "embedded", photo, num_inference_steps=1)) == 1
+
+
+def test_the_walk_begins_gray_and_ends_with_the_result(embedded, example_files):
+    engine, photo = Engine({"embedded": embedded}), read_image(example_files[0])
+    settings = {"num_inference_steps": 3, "seed": 1}
+    walk = engine.trace("me", "embedded", photo, **settings)
+    (result,) = engine.sample("me", "embedded", photo, **settings)
+    assert len(walk) == 4
+    assert not walk[0].chroma.any()
+    assert (walk[-1].chroma - result.chroma).abs().max() < 1e-5
+
+
+def test_gpus_are_borrowed_where_spaces_is_installed(tmp_path, monkeypatch):
+    (tmp_path / "spaces.py").write_text(
+        "def GPU(duration):\n    return lambda function: lambda *values: (duration(*values), function(*values))\n"
+    )
+    assert on_gpu(len, lambda text: 1) is len
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        assert on_gpu(len, lambda text: gpu_seconds(1, len(text)))("four") == (gpu_seconds(1, 4), 4)
+    finally:
+        sys.modules.pop("spaces", None)
+    assert gpu_seconds(100, 100) <= 120
+
+
+def test_visits_are_bounded_and_leave_nothing(demo_cache, monkeypatch, tmp_path):
+    monkeypatch.setattr(visits, "VISITS_AT_MOST", 3)
+    kept, shared = Visits(), tmp_path / "sha" / "shared.jpg"
+    shared.parent.mkdir()
+    shared.write_bytes(b"x")
+    files = []
+    for session in "abcd":
+        file = Path(kept.of(request(session), [str(shared)]).new_file("download", "file.png"))
+        file.write_bytes(b"x")
+        files.append(file)
+    assert [file.exists() for file in files] == [False, True, True, True]
+    for session in "bc":
+        kept.end(request(session))
+    assert shared.exists()
+    kept.end(request("d"))
+    assert not shared.parent.exists() and not any(file.parent.parent.exists() for file in files)
+
+
+def test_pictures_of_the_page_cannot_be_deleted_as_uploads(demo_cache):
+    thumbnail = demo_cache / "thumbnail" / "image.webp"
+    thumbnail.parent.mkdir()
+    thumbnail.write_bytes(b"x")
+    kept = Visits()
+    kept.spare_page_files()
+    kept.of(request(), [str(thumbnail)])
+    kept.end(request())
+    assert thumbnail.exists()
+
+
+def test_results_in_memory_are_bounded(color, example_files, monkeypatch):
+    for session in "ab":
+        color.colorize(str(example_files[0]), "", request=request(session), **DEFAULTS | {"steps": 1})
+    kept = color._visits
+    size = kept.of(request("a")).result.nbytes
+    monkeypatch.setattr(visits, "RESULT_BYTES_AT_MOST", 1.5 * size)
+    assert kept.of(request("a")).result is not None
+    assert kept.of(request("b")).result is None
+
+
+def test_old_visits_go(demo_cache, monkeypatch):
+    kept = Visits()
+    file = Path(kept.of(request("a")).new_file("download", "file.png"))
+    monkeypatch.setattr(visits, "SECONDS_AT_MOST", 0)
+    time.sleep(0.01)
+    kept.of(request("b"))
+    assert not file.parent.exists()
+
+
+def test_of_each_kind_the_last_files_are_kept(demo_cache):
+    visit = Visits().of(request())
+    folders = [Path(visit.new_file("after", "a.jpg")).parent for _ in range(5)]
+    assert [folder.exists() for folder in folders] == [False, False, True, True, True]
+
+
+def test_requests_without_a_session_do_not_share_a_visit(demo_cache):
+    kept = Visits()
+    assert kept.of(None).folder != kept.of(gr.Request()).folder
+
+
+def test_caption_button_is_hidden_without_weights(tmp_path, monkeypatch):
+    monkeypatch.delenv("COLORIZER_CAPTIONER", raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert captions.find_captioner() is None
+
+
+def test_caption_is_suggested_where_the_weights_are(blip_folder, monkeypatch, example_files):  # noqa: F811
+    monkeypatch.setenv("COLORIZER_CAPTIONER", str(blip_folder))
+    assert captions.find_captioner() == str(blip_folder)
+    assert isinstance(captions.caption(str(blip_folder), read_image(example_files[0])), str)
+
+
+def test_the_figure_has_a_row_for_each_prediction_and_a_column_for_each_scale(embedded, example_files):
+    photo = read_image(example_files[0])
+    predictions = Engine({"e": embedded}).sample("me", "e", photo, num_inference_steps=1, num_images_per_prompt=2)
+    small = figure(shrink(photo.luma, 200), predictions[:1], ["one"], [1.0])
+    large = figure(shrink(photo.luma, 200), predictions, ["one", "two"], [0.5, 1.0, 1.5])
+    assert large.width > 1.8 * small.width and large.height > 1.7 * small.height
+
+
+def test_thumbnails_of_luma_are_8_bit_and_small():
+    luma = np.full((600, 1200), 256 * 77, np.uint16)
+    assert shrink(luma, 300).shape == (150, 300) and shrink(luma, 300).dtype == np.uint8
+    assert (shrink(luma, 300) == 77).all()
+
+
+def test_without_mcp_the_page_is_served_without_tools(monkeypatch):
+    assert launch_options()["mcp_server"] is True
+    monkeypatch.setitem(sys.modules, "mcp", None)
+    assert launch_options()["mcp_server"] is False
+
+
+def test_an_engine_needs_a_model():
+    with pytest.raises(ValueError, match="at least one model"):
+        Engine({})
+
+
+def test_several_models_can_be_configured(stock_sd_folder, adapter_folder, monkeypatch, demo_cache):
+    monkeypatch.setenv("COLORIZER_MODEL", f"embedded,{stock_sd_folder}")
+    monkeypatch.setenv("COLORIZER_ADAPTER", f",{adapter_folder}")
+    models = app.load_models()
+    assert list(models) == ["embedded", "tiny-stable-diffusion + tiny-adapter"]
+    config = app.build_demo(models).get_config_file()
+    (choice,) = [part["props"] for part in config["components"] if part["props"].get("label") == "Model"]
+    assert choice["visible"] and len(choice["choices"]) == 2
+
+
+def test_uploads_may_be_named_by_their_link(demo_url, example_files, tmp_path):
+    """What agents do: upload first, then call the tool with what they got in return."""
+    client = Client(demo_url, verbose=False, download_files=tmp_path)
+    uploaded = client.predict(handle_file(example_files[2]), api_name="/colorize", steps=1)
+    assert uploaded
+    with open(example_files[2], "rb") as file:
+        (path,) = httpx.post(f"{client.src}gradio_api/upload", files={"files": ("crab.jpg", file)}).json()
+    link = {"path": f"{client.src}gradio_api/file={path}", "meta": {"_type": "gradio.FileData"}}
+    _, download = client.predict(link, api_name="/colorize", steps=1)
+    assert Path(download).name == "crab-colorized.png"
+
+
+def test_a_full_queue_says_so(embedded, demo_cache, tmp_path):
+    page = app.build_demo(embedded).queue(max_size=2)
+    _, url, _ = page.launch(server_name="127.0.0.1", server_port=free_port(), prevent_thread_lock=True, quiet=True)
+    try:
+        client = Client(url, verbose=False, download_files=tmp_path)
+        Image.linear_gradient("L").resize((64, 48)).save(tmp_path / "small.png")
+        image = handle_file(tmp_path / "small.png")
+        jobs = [client.submit(image, api_name="/colorize", steps=50 if index == 0 else 1) for index in range(6)]
+        errors = [error for job in jobs if (error := job.exception(timeout=60))]
+    finally:
+        page.close(verbose=False)
+    assert 2 <= len(errors) <= 4
+    assert all("Queue is full" in str(error) for error in errors)
