@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import platform
+import queue
 import random
 import signal
 import socket
@@ -63,12 +64,14 @@ class Server:
     """A demo that runs.
 
     Args:
+        app: the file that was started.
         url: its address.
         process: as started.
         temporary: the folder in which it keeps uploads and results.
         log: what it printed.
     """
 
+    app: Path
     url: str
     process: subprocess.Popen
     temporary: Path
@@ -119,7 +122,7 @@ def serve(folder: Path, app: Path = APP) -> Iterator[Server]:
             stderr=subprocess.STDOUT,
         )
         try:
-            server = Server(f"http://127.0.0.1:{port}", process, temporary, log)
+            server = Server(app, f"http://127.0.0.1:{port}", process, temporary, log)
             _wait_until_ready(server)
             yield server
         finally:
@@ -141,7 +144,7 @@ def _wait_until_ready(server: Server) -> None:
             pass
         time.sleep(0.2)
     printed = server.log.read_text(encoding="utf-8", errors="replace").strip()
-    raise RuntimeError(f"{APP.name} does not serve its page: {printed[-500:] or 'it printed nothing'}")
+    raise RuntimeError(f"{server.app.name} does not serve its page: {printed[-500:] or 'it printed nothing'}")
 
 
 # The requests
@@ -232,14 +235,17 @@ def send(client: Client, request: Request) -> tuple[str, str]:
 
 def run_requests(server: Server, requests: Sequence[Request], clients: int, downloads: Path) -> Record:
     """Send the requests by so many clients at once; each takes the next one when it has an answer."""
-    record, lock, local = Record(), threading.Lock(), threading.local()
+    record, lock = Record(), threading.Lock()
+    idle: queue.SimpleQueue[Client] = queue.SimpleQueue()
+    for _ in range(clients):
+        idle.put(Client(server.url, verbose=False, download_files=downloads, analytics_enabled=False))
 
     def work(request: Request) -> None:
-        if not hasattr(local, "client"):
-            local.client = Client(server.url, verbose=False, download_files=downloads, analytics_enabled=False)
+        client = idle.get()
         start = time.perf_counter()
-        outcome, message = send(local.client, request)
+        outcome, message = send(client, request)
         seconds = time.perf_counter() - start
+        idle.put(client)
         with lock:
             record.outcomes[outcome] += 1
             if outcome == "ok":
@@ -253,6 +259,8 @@ def run_requests(server: Server, requests: Sequence[Request], clients: int, down
 
     with ThreadPoolExecutor(clients) as pool:
         list(pool.map(work, requests))
+    for _ in range(clients):
+        idle.get().close()
     return record
 
 

@@ -16,7 +16,6 @@ from hub_server import hub_server
 from packaging.requirements import Requirement
 from PIL import Image
 
-from eval.soak import serve
 from train.publish_space import ROOT, copy_space, main
 
 LFS = (".safetensors", ".jpg", ".png")  # what the Hub on loopback wants in its store of large files
@@ -146,18 +145,13 @@ def test_make_space(space, tmp_path):
             assert hub.token not in failed.stdout + failed.stderr
 
 
-def test_the_uploaded_files_start_alone(tmp_path, monkeypatch):
-    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
-    space, folder = tmp_path / "space", tmp_path / "server"
-    space.mkdir()
-    folder.mkdir()
-    copy_space(ROOT, space)
-    with serve(folder, space / "app.py") as server:
-        assert "Cold Colorizer" in httpx.get(server.url).text
-        client = Client(server.url, verbose=False, download_files=tmp_path / "downloads", analytics_enabled=False)
-        example = space / "examples" / "farm_animals_cat.jpg"
-        _, download = client.predict(handle_file(example), steps=1, api_name="/colorize")
-        with Image.open(download) as result, Image.open(example) as source:
-            assert result.size == source.size
+def test_the_uploaded_files_start_alone(space_server, space, tmp_path):
+    assert "Cold Colorizer" in httpx.get(space_server.url).text
+    client = Client(space_server.url, verbose=False, download_files=tmp_path, analytics_enabled=False)
+    example = space / "examples" / "farm_animals_cat.jpg"
+    _, download = client.predict(image=handle_file(example), steps=1, api_name="/colorize")
+    client.close()
+    with Image.open(download) as result, Image.open(example) as source:
+        assert result.size == source.size
     # The checkout is installed in this environment too: it is the copy that was imported, and so compiled.
-    assert list(space.glob("colorization/__pycache__/pipeline.*.pyc"))
+    assert list(space_server.app.parent.glob("colorization/__pycache__/pipeline.*.pyc"))
