@@ -22,6 +22,7 @@ from colorization.image_io import read_settings
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 DEMO = "http://127.0.0.1:7860"  # in the README; the tests' demo has a port of its own
+EXAMPLE_SIZE = (144, 96)
 
 RUN = ("python -m colorization ", "python -m eval ")
 NOT_RUN = {
@@ -103,13 +104,16 @@ def checkout(tmp_path_factory) -> Path:
     for name in ("photo.jpg", "bus.jpg", "a.jpg", "b.png", "scans/1.tif", "album/1999/x.jpg"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         random_photo().save(folder / name)
-    # Of the examples only those that snippets name, to save time.
+    # Of the examples only those that snippets name, and small: to save time.
     index = (folder / "examples" / "index.csv").read_text(encoding="utf-8").splitlines(keepends=True)
     kept = [line for line in index[1:] if f"examples/{line.split(',')[0]}" in "".join(blocks("python"))]
     (folder / "examples" / "index.csv").write_text("".join([index[0], *kept]), encoding="utf-8")
-    for photo in (folder / "examples").glob("*.jpg"):
-        if not any(line.startswith(photo.name) for line in kept):
-            photo.unlink()
+    for path in (folder / "examples").glob("*.jpg"):
+        if any(line.startswith(path.name) for line in kept):
+            with Image.open(path) as photo:
+                photo.resize(EXAMPLE_SIZE).save(path)
+        else:
+            path.unlink()
     return folder
 
 
