@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 # A half-made .venv is removed: Debian splits venv off python3, and its error names the package to install.
 
-.PHONY: demo test benchmark clean
+.PHONY: demo test benchmark soak space clean
 
 demo: $(VENV)/run.stamp
 	$(VENV)/bin/python app.py
@@ -15,6 +15,13 @@ test: $(VENV)/dev.stamp
 
 benchmark: $(VENV)/dev.stamp
 	$(VENV)/bin/python -m eval.benchmark
+
+soak: $(VENV)/dev.stamp
+	$(VENV)/bin/python -m eval.soak
+
+# make space REPO=user/name
+space: $(VENV)/run.stamp
+	$(VENV)/bin/python -m train.publish_space --repo "$(REPO)"
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "error: Python 3.10 or newer is needed, set PYTHON=")'

@@ -3,7 +3,9 @@
 import os
 import socket
 import string
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any import of huggingface_hub: no test may need a network
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # before torch: see colorization.cli.share_cores
@@ -18,6 +20,9 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from colorization import ColdDiffusionScheduler, ColorizationPipeline, load_pipeline, save_adapter
 from colorization.loading import ADAPTER_NAME
+
+if TYPE_CHECKING:
+    from eval.soak import Server
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 LORA_TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2"]
@@ -158,6 +163,20 @@ def adapter_folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def example_files() -> list[Path]:
     return sorted(EXAMPLES.glob("*.jpg"))
+
+
+@pytest.fixture(scope="session")
+def space_server(tmp_path_factory) -> Iterator["Server"]:
+    """The demo, served from a folder that holds what is uploaded to a Space and nothing else."""
+    from eval.soak import serve
+    from train.publish_space import ROOT, copy_space
+
+    folder = tmp_path_factory.mktemp("space")
+    copy_space(ROOT, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)  # the bytecode tells which files were imported
+        with serve(tmp_path_factory.mktemp("server"), folder / "app.py") as server:
+            yield server
 
 
 def random_photo(width: int = 48, height: int = 32, seed: int = 0) -> Image.Image:

@@ -23,6 +23,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import yaml
 
 USER = "user"
+_SDKS = ("gradio", "docker", "static")
 _LFS_SUFFIXES = (".safetensors", ".parquet", ".jpg", ".png")
 _FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)\r?\n---\r?\n", re.DOTALL)
 _DATE = "2026-01-01T00:00:00.000Z"
@@ -42,9 +43,10 @@ class Commit:
 class Repo:
     """A repository: its branches and every commit that was ever made."""
 
-    kind: str  # "models" or "datasets"
+    kind: str  # "models", "datasets" or "spaces"
     name: str
     private: bool
+    sdk: str | None = None  # of a Space
     commits: dict[str, Commit] = field(default_factory=dict)
     branches: dict[str, str] = field(default_factory=dict)
 
@@ -68,7 +70,8 @@ class Repo:
 class HubServer:
     """The server's address, the only token that it accepts, and what has been stored.
 
-    `repos` maps ("models" or "datasets", "user/name") to :class:`Repo`; `requests` lists (method, path, status).
+    `repos` maps ("models", "datasets" or "spaces", "user/name") to :class:`Repo`; `requests` lists (method, path,
+    status).
     """
 
     def __init__(self) -> None:
@@ -210,7 +213,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._validate_card(json.loads(self.body)["content"])
             case "POST", ["api", "repos", "create"]:
                 self._create(json.loads(self.body))
-            case method, ["api", ("models" | "datasets") as kind, user, name, *rest]:
+            case method, ["api", ("models" | "datasets" | "spaces") as kind, user, name, *rest]:
                 repo = self._repo(kind, f"{user}/{name}", write=rest[:1] in (["preupload"], ["commit"], ["branch"]))
                 self._repo_api(method, repo, rest)
             case "POST", [*owner, user, repository, "info", "lfs", "objects", "batch"]:
@@ -227,8 +230,8 @@ class _Handler(BaseHTTPRequestHandler):
                 if len(self.hub.blobs.get(wanted["oid"], b"")) != wanted["size"]:
                     raise _Failure(404, "the object was not uploaded")
                 self._json({})
-            case (("GET" | "HEAD"), ["datasets", user, name, "resolve", revision, *path]):
-                self._resolve(self._repo("datasets", f"{user}/{name}"), revision, "/".join(path))
+            case (("GET" | "HEAD"), [("datasets" | "spaces") as kind, user, name, "resolve", revision, *path]):
+                self._resolve(self._repo(kind, f"{user}/{name}"), revision, "/".join(path))
             case (("GET" | "HEAD"), [user, name, "resolve", revision, *path]):
                 self._resolve(self._repo("models", f"{user}/{name}"), revision, "/".join(path))
             case _:
@@ -292,7 +295,10 @@ class _Handler(BaseHTTPRequestHandler):
         if (kind, name) in self.hub.repos:
             self._send(json.dumps({"error": "You already created this repo", "url": url}).encode(), 409)
             return
-        repo = self.hub.repos[kind, name] = Repo(kind, name, wanted.get("visibility") == "private")
+        sdk = wanted.get("sdk")
+        if kind == "spaces" and sdk not in _SDKS:
+            raise _Failure(400, f"sdk must be one of {', '.join(_SDKS)}")
+        repo = self.hub.repos[kind, name] = Repo(kind, name, wanted.get("visibility") == "private", sdk)
         repo.add("main", "initial commit", {".gitattributes": b"*.safetensors filter=lfs\n"}, set())
         self._json({"url": url, "name": name, "private": repo.private})
 

