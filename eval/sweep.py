@@ -9,8 +9,9 @@ further values adds to the table.
 
 A setting is chosen so that neither more color nor more steps win by themselves. Only settings count whose PSNR is at
 most so many dB below that of the gray input: a color scale cannot buy color with errors. Of these the best by the
-metric is sought, and whatever lies within one standard error of it is as good; the cheapest of those is chosen. The
-table marks the front: settings that no other one beats in colorfulness, PSNR and KD-Lite2 together.
+metric is sought, and whatever lies within one standard error of it is as good; the cheapest of those is chosen, and
+among the cheapest the one whose colorfulness is nearest to the originals'. The table marks the front: settings that no
+other one beats in colorfulness, PSNR and KD-Lite2 together.
 """
 
 import argparse
@@ -291,7 +292,8 @@ def choose_setting(rows: Sequence[dict], gray: dict, metric: str, psnr_loss: flo
         `metric`; `psnr_loss`; `psnr_gray`; `reached`, whether any row keeps that bound, and `eligible`, how many;
         `best`, the setting with the best value among them, or among all where there is none; `equal`, settings as
         eligible that lie within one standard error of the best one's value, itself included; `setting`, the chosen
-        one: of `equal` that with the fewest evaluations of the UNet, and of several such the one with the best value;
+        one: of `equal` that with the fewest evaluations of the UNet, and of several such the one whose colorfulness is
+        nearest to the originals', then the one with the best value;
         `unconditional`, the best of all rows. Settings are None where nothing was measured.
     """
     measured = [row for row in rows if value_of(row["metrics"].get(metric)) is not None]
@@ -314,13 +316,21 @@ def choose_setting(rows: Sequence[dict], gray: dict, metric: str, psnr_loss: flo
     best = min(eligible, key=rank)
     bound = rank(best) + _standard_error(best["metrics"][metric])
     equal = [row for row in eligible if rank(row) <= bound]
-    chosen = min(equal, key=lambda row: (Setting(**row["setting"]).evaluations, rank(row)))
+    chosen = min(
+        equal, key=lambda row: (Setting(**row["setting"]).evaluations, _missing_colorfulness(row["metrics"]), rank(row))
+    )
     return choice | {
         "setting": chosen["setting"],
         "best": best["setting"],
         "equal": [row["setting"] for row in equal],
         "unconditional": min(measured, key=rank)["setting"],
     }
+
+
+def _missing_colorfulness(metrics: dict) -> float:
+    """How far the mean colorfulness is from the originals', as a share of it."""
+    ratio = value_of(metrics.get("colorfulness_ratio"))
+    return 1.0 if ratio is None else abs(1 - ratio)
 
 
 def _standard_error(entry: dict) -> float:
@@ -374,8 +384,8 @@ def explain_choice(choice: dict, rows: Sequence[dict]) -> str:
     others = len(choice["equal"]) - 1
     if others:
         text += (
-            f"; {others} more lie within one standard error of it and count as equally good, and of these the "
-            "cheapest was taken"
+            f"; {others} more lie within one standard error of it and count as equally good. Of these the cheapest "
+            "was taken, and among the cheapest the one whose colorfulness is nearest to the originals'"
         )
     text += "."
     if choice["unconditional"] != choice["best"]:

@@ -233,6 +233,8 @@ def test_the_cheapest_of_the_equally_good_is_chosen():
     assert text.startswith("Chosen: 8 steps, guidance 2, euler, noise 0.6, color 1.3 (KD-Lite2 0.0101 ± 0.0020, PSNR")
     assert "of the 4 of 4 settings whose PSNR is at most 1 dB below the gray input's 20.00 dB, has 16 steps" in text
     assert "2 more lie within one standard error of it and count as equally good" in text
+    rows[1]["metrics"]["colorfulness_ratio"]["value"] = 0.8  # one that costs the same has more of the color
+    assert choose_setting(rows, GRAY, "kd_lite2", 1.0)["setting"] == rows[1]["setting"]
     assert choose_setting(rows, GRAY, "psnr", 1.0)["setting"] == rows[0]["setting"]  # its error comes from intervals
 
 
