@@ -316,9 +316,11 @@ def choose_setting(rows: Sequence[dict], gray: dict, metric: str, psnr_loss: flo
     best = min(eligible, key=rank)
     bound = rank(best) + _standard_error(best["metrics"][metric])
     equal = [row for row in eligible if rank(row) <= bound]
-    chosen = min(
-        equal, key=lambda row: (Setting(**row["setting"]).evaluations, _missing_colorfulness(row["metrics"]), rank(row))
-    )
+
+    def cost(row: dict) -> tuple[int, float, float]:
+        return Setting(**row["setting"]).evaluations, _missing_colorfulness(row["metrics"]), rank(row)
+
+    chosen = min(equal, key=cost)
     return choice | {
         "setting": chosen["setting"],
         "best": best["setting"],

@@ -180,7 +180,7 @@ def test_guidance_needs_prompts(pair_folder, model, tmp_path, capsys):
     rows = read(tmp_path)["rows"]
     assert rows[0]["metrics"]["psnr"]["value"] != rows[1]["metrics"]["psnr"]["value"]
     assert read(tmp_path)["choice"]["reached"]
-    assert "The best PSNR (dB) of the 2 of 2 settings" in capsys.readouterr().out
+    assert "best PSNR (dB) of the 2 of 2 settings" in capsys.readouterr().out
 
 
 def test_failures_are_named(photo_folder, tmp_path, capsys):
