@@ -179,6 +179,7 @@ def test_configs_are_complete_and_survive_yaml(tmp_path):
         ("smoke", LoraTraining),
         ("embedded", EmbeddedTraining),
         ("embedded-cpu", EmbeddedTraining),
+        ("embedded-gpu", EmbeddedTraining),
         ("embedded-smoke", EmbeddedTraining),
     ):
         config, options = parse_command_line(kind, "", ["--config", name])
