@@ -155,7 +155,7 @@ def test_color_scale_acts_without_sampling_and_is_saved_as_shown(page, example_f
     take_one_step(page)
     colorize(page)
     first, taken = preview(page), len(steps_taken)
-    set_slider(page, "Color scale", 2)
+    set_slider(page, "Color scale", 3)
     second = wait_until(lambda: preview(page) != first and preview(page))
     assert np.abs(np.asarray(picture(first), int) - np.asarray(picture(second), int)).max() > 20
     expect(page.locator("#download")).to_be_enabled()
@@ -164,7 +164,7 @@ def test_color_scale_acts_without_sampling_and_is_saved_as_shown(page, example_f
     page.get_by_label("JPEG").check()
     page.locator("#code").get_by_text("colorized.jpg").wait_for()
     path = download(page, "#download", tmp_path)
-    assert path.suffix == ".jpg" and read_settings(path)["color_scale"] == 2
+    assert path.suffix == ".jpg" and read_settings(path)["color_scale"] == 3
     # both are JPEG files, of different quality
     difference = np.abs(np.asarray(Image.open(path), float) - np.asarray(picture(second), float))
     assert difference.mean() < 3
