@@ -4,6 +4,7 @@ import io
 import os
 import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,41 @@ def test_a_zip_bomb_stops_at_the_limit(tmp_path, monkeypatch):
     assert sum(path.stat().st_size for path in folder.iterdir()) <= 3 * 2**20
 
 
+def test_damaged_files_count_toward_the_limit_and_are_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(archive, "MAX_BYTES", 3 * 2**20)
+    contents = {f"{index}.png": bytes([index]) * 2**21 for index in range(5)}
+    bomb = zip_file(tmp_path / "bomb.zip", contents, compression=zipfile.ZIP_DEFLATED)
+    content = bomb.read_bytes()
+    for data in contents.values():  # other checksums than those of what comes out
+        content = content.replace(struct.pack("<I", zlib.crc32(data)), b"\0\0\0\1")
+    bomb.write_bytes(content)
+    folder = tmp_path / "out"
+    folder.mkdir()
+    with pytest.raises(BatchError, match="unpack to more than"):
+        collect([str(bomb)], folder)
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 2**20  # the one that was being written
+
+
+@pytest.mark.parametrize("content", [b"PK\x05\x06", b"PK\x05\x06" + bytes(8), b"PK\x03\x04 and no more"])
+def test_what_only_begins_like_an_archive_is_named_and_the_rest_is_done(tmp_path, content):
+    (tmp_path / "broken.zip").write_bytes(content)
+    (tmp_path / "photo.png").write_bytes(b"x")
+    batch = collect([str(tmp_path / "broken.zip"), str(tmp_path / "photo.png")], tmp_path)
+    assert batch.problems == [("broken.zip", "is no zip archive that can be read")] and list(batch.files) == [
+        "photo.png"
+    ]
+
+
+def test_damaged_lzma_is_named(tmp_path):
+    whole = zip_file(tmp_path / "whole.zip", {"a.png": os.urandom(5000)}, compression=zipfile.ZIP_LZMA)
+    content = bytearray(whole.read_bytes())
+    content[60:4000] = bytes(3940)
+    (tmp_path / "damaged.zip").write_bytes(content)
+    (tmp_path / "out").mkdir()
+    batch = collect([str(tmp_path / "damaged.zip")], tmp_path / "out")
+    assert batch.problems == [("a.png", "is damaged in the archive")] and not list((tmp_path / "out").iterdir())
+
+
 def test_sizes_in_the_archive_are_not_believed(tmp_path):
     """The file says that it unpacks to one byte."""
     honest = zip_file(tmp_path / "honest.zip", {"a.png": bytes(5000)}, compression=zipfile.ZIP_DEFLATED).read_bytes()
@@ -118,6 +154,12 @@ def test_sizes_in_the_archive_are_not_believed(tmp_path):
 
 def test_a_long_list_of_contents_is_not_even_read(tmp_path):
     many = zip_file(tmp_path / "many.zip", {f"{'x' * 200}{index}.png": b"" for index in range(5000)})
+    with pytest.raises(BatchError, match="more than 100 files"):
+        collect([str(many)], tmp_path)
+    # A second signature inside the true end record must not hide its size.
+    content = bytearray(many.read_bytes())
+    content[-18:-14] = b"PK\x05\x06"
+    many.write_bytes(content)
     with pytest.raises(BatchError, match="more than 100 files"):
         collect([str(many)], tmp_path)
 

@@ -4,6 +4,7 @@ import sys
 import threading
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 
 import gradio as gr
@@ -16,15 +17,16 @@ from PIL import Image
 from test_captioning import blip_folder  # noqa: F401 (a fixture)
 
 import app
-from colorization.demo import captions, visits
+from colorization.demo import captions, messages, visits
 from colorization.demo.color import Color
 from colorization.demo.compare import figure
-from colorization.demo.engine import Canceled, Engine, gpu_seconds, on_gpu
+from colorization.demo.engine import PLACES, Canceled, Engine, gpu_seconds, on_gpu
 from colorization.demo.messages import on_page, problems_on_page
 from colorization.demo.page import launch_options
 from colorization.demo.rendering import shrink
 from colorization.demo.snippet import python_code
 from colorization.demo.visits import Visits
+from colorization.errors import ColorizationWarning
 from colorization.image_io import ImageError, read_image, read_settings
 
 
@@ -108,6 +110,64 @@ def test_other_warnings_are_not_shown():
     with pytest.warns(RuntimeWarning, match="for developers"):
         with problems_on_page("photo.jpg"):
             warnings.warn("for developers", RuntimeWarning, stacklevel=1)
+
+
+def test_warnings_reach_the_user_who_caused_them_though_handlers_run_side_by_side():
+    shown, inside, left = {}, threading.Barrier(2), threading.Event()
+
+    def handler(name: str) -> None:
+        with problems_on_page():
+            inside.wait(10)
+            if name == "late":
+                left.wait(10)
+            warnings.warn(f"for {name}", ColorizationWarning, stacklevel=1)
+            shown[name] = list(messages._heard.messages)
+        left.set()
+
+    hook = None
+    for _ in range(3):
+        inside.reset()
+        left.clear()
+        with warnings.catch_warnings(record=True):
+            threads = [threading.Thread(target=handler, args=[name]) for name in ("early", "late")]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(20)
+            hook = warnings.showwarning
+        assert {name: [str(one) for one in ones] for name, ones in shown.items()} == {
+            "early": ["for early"],
+            "late": ["for late"],
+        }
+    assert hook.keeps_messages
+
+
+def test_more_requests_than_places_are_told_that_the_server_is_busy(embedded, example_files):
+    """Canceled requests leave the page's queue at once, but their threads still hold a photograph each."""
+    engine, photo = Engine({"embedded": embedded}), read_image(example_files[0])
+    sample = partial(engine.sample, "visitor", "embedded", photo, num_inference_steps=1)
+    with engine._turn:
+        threads = [threading.Thread(target=sample) for _ in range(PLACES)]
+        for thread in threads:
+            thread.start()
+        while engine._places._value > 0:
+            time.sleep(0.01)
+        with pytest.raises(gr.Error, match="busy"):
+            sample()
+    for thread in threads:
+        thread.join(60)
+    assert len(sample()) == 1
+
+
+def test_nothing_is_written_for_a_visit_that_is_over(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    visits = Visits()
+    visit = visits.of(request())
+    assert Path(visit.new_file("preview", "a.png")).parent.is_dir()
+    visits.end(request())
+    with pytest.raises(Canceled):
+        visit.new_file("preview", "b.png")
+    assert not list(tmp_path.iterdir())
 
 
 def test_messages_name_the_file_but_not_its_folder():

@@ -190,8 +190,12 @@ def read_results(file: Path) -> dict:
         for name in ("name", "n", "geometry"):
             result["data"][name]
         result["seed"]
-        # What could not be measured has no value, only a reason.
-        result["metrics"] = {name: m for name, m in result["metrics"].items() if m["value"] is not None}
+        # What could not be measured has no value, only a reason; times are no property of the model.
+        result["metrics"] = {
+            name: metric
+            for name, metric in result["metrics"].items()
+            if metric["value"] is not None and not name.startswith("seconds")
+        }
         for name, metric in result["metrics"].items():
             numbers = [metric["value"], metric["n"], *(metric.get("interval") or [])]
             if not all(math.isfinite(number) for number in numbers) or len(numbers) not in (2, 4):

@@ -1,6 +1,8 @@
 """Files of a batch: zip archives of strangers are unpacked with care, results are packed."""
 
+import lzma
 import os
+import re
 import struct
 import zipfile
 import zlib
@@ -12,7 +14,10 @@ MAX_FILES = 100
 MAX_BYTES = 2**30
 _CHUNK = 2**20
 _DIRECTORY_BYTES = 2**20  # of an archive's list of contents; a hundred long names need a tenth of it
-_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError, ValueError)
+_ZIP_ERRORS = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
+    *(EOFError, OSError, RuntimeError, NotImplementedError, ValueError),
+)
 
 
 class BatchError(ValueError):
@@ -26,10 +31,12 @@ class Batch:
     Args:
         files: name as the visitor knows it -> where the file is.
         problems: (name, reason) of what could not be unpacked.
+        unpacked: bytes that came out of archives, those of damaged files included.
     """
 
     files: dict[str, Path] = field(default_factory=dict)
     problems: list[tuple[str, str]] = field(default_factory=list)
+    unpacked: int = 0
 
     def add(self, name: str, path: Path) -> None:
         """Take a file in under its name, or a similar one where another has it already."""
@@ -94,6 +101,7 @@ def _unpack(archive: str, folder: Path, batch: Batch) -> None:
                 except BatchError:
                     raise
                 except _ZIP_ERRORS:
+                    target.unlink(missing_ok=True)
                     batch.files = {key: path for key, path in batch.files.items() if path != target}
                     reason = "is encrypted" if member.flag_bits & 1 else "is damaged in the archive"
                     batch.problems.append((name, reason))
@@ -108,18 +116,19 @@ def _check_directory(archive: str) -> None:
     with open(archive, "rb") as file:
         file.seek(max(0, os.path.getsize(archive) - 2**16 - 42))
         tail = file.read()
-    end = tail.rfind(b"PK\x05\x06")
-    if b"PK\x06\x07" in tail or (end >= 0 and struct.unpack_from("<I", tail, end + 12)[0] > _DIRECTORY_BYTES):
+    # Every place that could be the end record counts: which one the reader takes is its own affair.
+    ends = [match.start() for match in re.finditer(b"PK\x05\x06", tail) if match.start() + 16 <= len(tail)]
+    sizes = [struct.unpack_from("<I", tail, end + 12)[0] for end in ends]
+    if b"PK\x06\x07" in tail or any(size > _DIRECTORY_BYTES for size in sizes):
         raise BatchError(f"The archive holds more than {MAX_FILES} files: please send them in several batches.")
 
 
 def _extract(opened: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, batch: Batch) -> None:
     """Unpack one file, counting what comes out: what the archive says of its size may be a lie."""
-    room = MAX_BYTES - sum(path.stat().st_size for path in batch.files.values() if path != target and path.exists())
     with opened.open(member) as source, open(target, "xb") as file:
         while chunk := source.read(_CHUNK):
-            room -= len(chunk)
-            if room < 0:
+            batch.unpacked += len(chunk)
+            if batch.unpacked > MAX_BYTES:
                 raise BatchError(f"The files unpack to more than {MAX_BYTES >> 30} GB: please send fewer at once.")
             file.write(chunk)
 

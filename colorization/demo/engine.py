@@ -17,6 +17,9 @@ from ..color import rgb_to_chroma
 from ..image_io import Photo
 from ..pipeline import ChromaPrediction, ColorizationPipeline
 
+PLACES = 4  # requests that hold a photograph in memory; the queue lets in one at a time, but forgets canceled ones
+BUSY = "The server is busy, please try again in a minute."
+
 _GPU_SECONDS = 10.0  # to move a model to a borrowed GPU, and to decode
 _GPU_SECONDS_PER_STEP = 0.4  # of one photograph: Stable Diffusion at 768 pixels with guidance
 _GPU_SECONDS_AT_MOST = 120.0
@@ -71,6 +74,7 @@ class Engine:
             raise ValueError("`pipelines` must hold at least one model, got none")
         self._pipelines = dict(pipelines)
         self._turn = threading.Lock()
+        self._places = threading.BoundedSemaphore(PLACES)
         self._canceled: set[str] = set()
         self._running: str | None = None
         self._sample = on_gpu(
@@ -132,14 +136,19 @@ class Engine:
 
     @contextmanager
     def _one_at_a_time(self, visitor: str) -> Iterator[None]:
-        # The page's queue does the same, but forgets a canceled request while its thread still samples.
-        with self._turn:
-            self._running = visitor
-            try:
-                yield
-            finally:
-                self._running = None
-                self._canceled.discard(visitor)
+        # The page's queue does the same, but forgets a canceled request while its thread still samples or waits.
+        if not self._places.acquire(blocking=False):
+            raise gr.Error(BUSY, print_exception=False)
+        try:
+            with self._turn:
+                self._running = visitor
+                try:
+                    yield
+                finally:
+                    self._running = None
+                    self._canceled.discard(visitor)
+        finally:
+            self._places.release()
 
     def _stop_if_canceled(self, visitor: str) -> None:
         if visitor in self._canceled:

@@ -12,6 +12,8 @@ from gradio.route_utils import API_PREFIX
 from gradio.utils import is_in_or_equal
 from gradio_client.utils import is_http_url_like
 
+MAX_FILE_BYTES = 200_000_000
+
 
 class _LocalOnly:
     """Mixin of components that take uploads but open no links: the server fetches nothing for strangers."""
@@ -52,6 +54,8 @@ class PhotoInput(_LocalOnly, gr.Image):
 
     def _decoded(self, url: str) -> str:
         """File with the content of a data URL, as agents send it."""
+        if len(url) > MAX_FILE_BYTES * 4 // 3 + 100:
+            raise gr.Error(f"The photograph is larger than {MAX_FILE_BYTES // 10**6} MB.", print_exception=False)
         try:
             content = base64.b64decode(url.partition(",")[2], validate=True)
         except binascii.Error as error:

@@ -14,6 +14,9 @@ from ..errors import ColorizationWarning
 from ..image_io import ImageError
 from .engine import Canceled
 
+_heard = threading.local()
+_hooking = threading.Lock()
+
 
 @contextmanager
 def problems_on_page(path: str | None = None) -> Iterator[None]:
@@ -22,28 +25,41 @@ def problems_on_page(path: str | None = None) -> Iterator[None]:
     Args:
         path: the upload that is worked on; messages name the file, but not its folder.
     """
-    messages, thread = [], threading.get_ident()
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", ColorizationWarning)
+    _listen()
+    messages = _heard.messages = []
+    try:
+        yield
+    except Canceled as error:
+        raise gr.Error("Canceled.", print_exception=False) from error
+    except ValueError as error:
+        # A bad file is the user's business; anything else may be ours and belongs in the server's log too.
+        raise gr.Error(on_page(error, path), print_exception=not isinstance(error, ImageError)) from error
+    finally:
+        _heard.messages = None
+    for text in dict.fromkeys(on_page(message, path) for message in messages):
+        gr.Warning(text)
+
+
+def _listen() -> None:
+    """Have warnings that are for users kept for the thread that works for the user.
+
+    The hook is the process's and stays: handlers run side by side, so none of them could take it back for the others.
+    """
+    with _hooking:
+        if getattr(warnings.showwarning, "keeps_messages", False):
+            return
         show_elsewhere = warnings.showwarning
 
         def show(message, category, *location) -> None:
-            # The hook is the process's: other threads may warn meanwhile, and not all warnings are for users.
-            if category is ColorizationWarning and threading.get_ident() == thread:
+            messages = getattr(_heard, "messages", None)
+            if category is ColorizationWarning and messages is not None:
                 messages.append(message)
             else:
                 show_elsewhere(message, category, *location)
 
+        show.keeps_messages = True
         warnings.showwarning = show
-        try:
-            yield
-        except Canceled as error:
-            raise gr.Error("Canceled.", print_exception=False) from error
-        except ValueError as error:
-            # A bad file is the user's business; anything else may be ours and belongs in the server's log too.
-            raise gr.Error(on_page(error, path), print_exception=not isinstance(error, ImageError)) from error
-    for text in dict.fromkeys(on_page(message, path) for message in messages):
-        gr.Warning(text)
+        warnings.simplefilter("always", ColorizationWarning)
 
 
 def on_page(message: object, path: str | None = None) -> str:

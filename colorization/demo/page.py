@@ -21,7 +21,7 @@ from .color import Color
 from .compare import Compare
 from .engine import Engine
 from .examples import Example, read_examples, thumbnails
-from .inputs import PhotoFiles, PhotoInput
+from .inputs import MAX_FILE_BYTES, PhotoFiles, PhotoInput
 from .messages import problems_on_page
 from .rendering import SUFFIXES, read_photo
 from .visits import SECONDS_AT_MOST, VISITS_AT_MOST, Visits
@@ -29,7 +29,6 @@ from .walk import Walk
 
 QUEUE_SIZE = 16
 MAX_VARIANTS = 4
-MAX_UPLOAD = "200mb"
 _MODEL = {"concurrency_id": "model", "concurrency_limit": 1}  # sampling: one at a time
 _RENDER = {"concurrency_id": "render", "concurrency_limit": 1, "api_visibility": "private"}
 _PRIVATE = {"api_visibility": "private", "show_progress": "hidden"}
@@ -78,7 +77,7 @@ def launch_options() -> dict[str, Any]:
         "theme": look.THEME,
         "css": look.CSS,
         "footer_links": ["api", "settings"],
-        "max_file_size": MAX_UPLOAD,
+        "max_file_size": MAX_FILE_BYTES,
         "state_session_capacity": VISITS_AT_MOST,
         "mcp_server": importlib.util.find_spec("mcp") is not None,
     }

@@ -15,6 +15,7 @@ import gradio as gr
 from gradio.utils import get_upload_folder
 
 from ..pipeline import ChromaPrediction
+from .engine import Canceled
 
 VISITS_AT_MOST = 200
 SECONDS_AT_MOST = 3600  # without any request
@@ -60,6 +61,7 @@ class Visit:
         uploads: paths of the files that go with the visit.
         result: what was colored last.
         originals: copy that a browser can show -> the upload that it stands for.
+        closed: whether its files are deleted; a request that still runs must not write new ones.
     """
 
     visitor: str
@@ -68,10 +70,13 @@ class Visit:
     uploads: set[str] = field(default_factory=set)
     result: Result | None = None
     originals: dict[str, str] = field(default_factory=dict)
+    closed: bool = False
     _written: dict[str, deque] = field(default_factory=dict)
 
     def new_file(self, kind: str, name: str) -> str:
-        """Path of a new file; of each kind only the last few are kept."""
+        """Path of a new file; of each kind only the last few are kept. `Canceled` when the visit is over."""
+        if self.closed:
+            raise Canceled
         folder = self.folder / secrets.token_hex(8)
         folder.mkdir(parents=True)
         written = self._written.setdefault(kind, deque())
@@ -134,6 +139,7 @@ class Visits:
                     visit.result = None
 
     def _delete(self, visit: Visit) -> None:
+        visit.closed = True
         self._visits.pop(visit.visitor, None)
         shutil.rmtree(visit.folder, ignore_errors=True)
         # gradio stores equal uploads of several visitors once
