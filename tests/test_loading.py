@@ -51,6 +51,7 @@ class TestEmbedded:
     def test_loads_by_plain_from_pretrained(self, embedded):
         plain = ColorizationPipeline.from_pretrained(EMBEDDED_DIRECTORY)
         assert plain.config.resolution == embedded.config.resolution == 128
+        assert plain.text_encoder.dtype == torch.float32  # half precision is for the files only
         torch.testing.assert_close(latent(plain), latent(embedded), atol=1e-4, rtol=0)
 
     def test_name_and_none_mean_the_same(self, embedded):

@@ -258,6 +258,8 @@ def _tidy_saved_model(folder: Path) -> None:
         settings = json.loads(file.read_text(encoding="utf-8"))
         for key in ("_name_or_path", "is_local", "local_files_only"):
             settings.pop(key, None)
+        if file.parent.name == "text_encoder":
+            settings["dtype"] = "float32"  # transformers computes in what it says, whatever the weights are stored in
         if file.parent.name == "vae":
             settings.pop("block_out_channels", None)  # AutoencoderTiny stores it and warns when it reads it
         text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
