@@ -31,7 +31,7 @@ _VARIANCE_SHARE = 0.6
 _VARIANCE_FLOOR = 8e-4
 
 # Lengths as shares of the picture's side (the square root of its area), so that resolution does not matter.
-REACH = 0.05  # over which a hint's say falls by a factor of e
+REACH = 0.15  # over which a hint's say falls by a factor of e
 _FARTHEST = 0.45  # where a hint's region ends, in a direction in which luma hardly changes
 _FULL = 0.25  # up to this share of the whole way the hint alone counts
 _LUMA_COST = 15.0  # of the whole way, for a change of luma by 1
