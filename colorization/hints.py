@@ -315,11 +315,16 @@ class HintField:
     region: torch.Tensor
 
     @classmethod
-    def spread(cls, hints: tuple[Hint, ...], size: tuple[int, int], guide: torch.Tensor) -> "HintField":
-        """Spread hints of a photograph of `size` (width, height) over its luma at model resolution, `(1, h, w)`."""
+    def spread(
+        cls, hints: tuple[Hint, ...], size: tuple[int, int], guide: torch.Tensor, reach: float = REACH
+    ) -> "HintField":
+        """Spread hints of a photograph of `size` (width, height) over its luma at model resolution, `(1, h, w)`.
+
+        `reach` is that of :func:`propagate_hints`.
+        """
         luma = guide[0].double().numpy()
         columns, rows = _scale_places(hints, size, luma.shape[::-1]).T
-        chroma = propagate_hints(luma, rows, columns, np.array([hint.chroma for hint in hints]))
+        chroma = propagate_hints(luma, rows, columns, np.array([hint.chroma for hint in hints]), reach)
         region = hint_region(luma, rows, columns)
         return cls(hints, size, torch.from_numpy(chroma).float(), torch.from_numpy(region).float())
 
