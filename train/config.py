@@ -349,7 +349,44 @@ class EmbeddedTraining:
             _require(self.vae.steps > 0, "vae.steps", "above 0 when model.start is null", self.vae.steps)
 
 
-Training = TypeVar("Training", LoraTraining, EmbeddedTraining)
+@dataclass(frozen=True)
+class VividnessModelConfig:
+    """The network that predicts how colorful a photograph was, see `colorization.vividness`.
+
+    Args:
+        channels: of its levels, multiples of 8.
+    """
+
+    channels: list[int] = field(default_factory=lambda: [16, 32, 64, 120])
+
+    def __post_init__(self):
+        fits = len(self.channels) > 0 and all(width > 0 and width % 8 == 0 for width in self.channels)
+        _require(fits, "model.channels", "multiples of 8", self.channels)
+
+
+@dataclass(frozen=True)
+class VividnessTraining:
+    """Training of the network that predicts how colorful a photograph was; pictures are not augmented but mirrored."""
+
+    model: VividnessModelConfig = field(default_factory=VividnessModelConfig)
+    data: DataConfig = field(
+        default_factory=lambda: DataConfig(resolution=64, augment_probability=0.0, saturation_probability=0.0)
+    )
+    optim: OptimConfig = field(default_factory=lambda: OptimConfig(2e-3, "linear", 100, ema_decay=0.998))
+    run: RunConfig = field(
+        default_factory=lambda: RunConfig(
+            "runs/vividness", batch_size=128, mixed_precision="no", validation_dataset="holdout"
+        )
+    )
+
+    def __post_init__(self):
+        _require(len(self.data.sources) > 0, "data.sources", "at least one data set", self.data.sources)
+        allowed = self.run.validation_every == 0 or self.run.validation_dataset == "holdout"
+        _require(allowed, "run.validation_dataset", "'holdout'", self.run.validation_dataset)
+
+
+AnyTraining = LoraTraining | EmbeddedTraining | VividnessTraining
+Training = TypeVar("Training", LoraTraining, EmbeddedTraining, VividnessTraining)
 
 
 class _Parser(jsonargparse.ArgumentParser):
@@ -431,7 +468,7 @@ def _mark_local(name: str | None) -> str | None:
     return f"./{name}"
 
 
-def flat_settings(config: LoraTraining | EmbeddedTraining) -> dict[str, int | float | str | bool]:
+def flat_settings(config: AnyTraining) -> dict[str, int | float | str | bool]:
     """The settings under dotted names, as trackers take them: lists as text."""
     flat = _flatten(yaml.safe_load(to_yaml(config, public=True)))
     return {key: value if isinstance(value, int | float | bool) else str(value) for key, value in flat.items()}
@@ -444,13 +481,13 @@ def _flatten(tree: dict, prefix: str = "") -> dict:
     return flat
 
 
-def changed_settings(stored: str, config: LoraTraining | EmbeddedTraining) -> dict[str, tuple]:
+def changed_settings(stored: str, config: AnyTraining) -> dict[str, tuple]:
     """Settings that differ from those stored as YAML: name -> (stored, now)."""
     old, new = _flatten(yaml.safe_load(stored)), _flatten(yaml.safe_load(to_yaml(config)))
     return {key: (old.get(key), new.get(key)) for key in sorted(old | new) if old.get(key) != new.get(key)}
 
 
-def to_yaml(config: LoraTraining | EmbeddedTraining, public: bool = False) -> str:
+def to_yaml(config: AnyTraining, public: bool = False) -> str:
     """The settings as YAML that `--config` reads; `public` cuts local paths, see :func:`without_local_paths`."""
 
     def plain(value):

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from colorization.loading import default_device
 
 from .checkpoint import find_checkpoint, list_checkpoints, read_state, save_checkpoint, save_only_trained
-from .config import EmbeddedTraining, LoraTraining, OptimConfig, RunConfig, changed_settings, to_yaml
+from .config import AnyTraining, OptimConfig, RunConfig, changed_settings, to_yaml
 from .denoiser import Loss
 from .objective import loss_by_severity
 
@@ -94,7 +94,7 @@ def samples_per_step(run: RunConfig, processes: int) -> int:
     return run.batch_size * run.gradient_accumulation_steps * processes
 
 
-def write_config(config: LoraTraining | EmbeddedTraining, resume: str | None, main_process: bool) -> Path | None:
+def write_config(config: AnyTraining, resume: str | None, main_process: bool) -> Path | None:
     """Store the settings in the run's folder and find the checkpoint to go on from.
 
     Raises:
