@@ -271,7 +271,8 @@ def save_model(pipeline: ColorizationPipeline, directory: Path) -> None:
     """The whole model in half precision, in diffusers layout; it appears under its name when it is complete."""
     partial = directory.with_name(f".{directory.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    components = {name: copy.deepcopy(getattr(pipeline, name)).half() for name in ("vae", "unet", "text_encoder")}
+    networks = {name: part for name, part in pipeline.components.items() if isinstance(part, nn.Module)}
+    components = {name: copy.deepcopy(network).half() for name, network in networks.items()}
     settings = {key: value for key, value in pipeline.config.items() if not key.startswith("_")}
     settings = {key: value for key, value in settings.items() if key not in pipeline.components}
     tokenizer = copy.deepcopy(pipeline.tokenizer)
