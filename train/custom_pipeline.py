@@ -26,8 +26,8 @@ _HEADER = "# Part of Cold Colorizer {version} (Apache-2.0), published with the m
 # The one import that is no sibling: the folder that diffusers copies the modules to has an empty __init__.py.
 _VERSION_IMPORT = "from . import __version__\n"
 # diffusers runs a component's module anew, and the pipeline knows its components by their classes, so a class must be
-# the one that the pipeline has imported already. `from .scheduler` would make diffusers look for a copy of the module in
-# this folder.
+# the one that the pipeline has imported already. `from .scheduler` would make diffusers look for a copy of that module
+# in this folder.
 _COMPONENT_CODE = '''"""Names the {name}'s class to diffusers; its code is {name}.py beside the pipeline's."""
 
 from . import {name}
