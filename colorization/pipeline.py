@@ -353,18 +353,24 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             z = torch.lerp(z_gray, z, settings.color_scale)  # exact at a scale of 1
         return z
 
+    def predict_colorfulness(self, prediction: ChromaPrediction) -> float:
+        """How colorful a prediction's photograph probably was: M of :func:`colorization.color.colorfulness`.
+
+        Raises:
+            ValueError: like :meth:`check_automatic_color_scale`.
+        """
+        self.check_automatic_color_scale()
+        return self.vividness.predict_colorfulness(prediction.guide[None].to(self._execution_device)).item()
+
     def automatic_color_scale(self, prediction: ChromaPrediction) -> float:
         """The color scale at which a prediction becomes as colorful as its photograph probably was.
 
         A number in `vividness.COLOR_SCALE_RANGE`, to two decimals, for `prediction.render`; no new sampling is needed.
 
         Raises:
-            ValueError: the model has no component `vividness`, or its color scale acts in latent space.
+            ValueError: like :meth:`check_automatic_color_scale`.
         """
-        self.check_automatic_color_scale()
-        gray = prediction.guide[None].to(self._execution_device)
-        target = self.vividness.predict_colorfulness(gray).item()
-        return choose_color_scale(prediction.chroma, prediction.guide, target)
+        return choose_color_scale(prediction.chroma, prediction.guide, self.predict_colorfulness(prediction))
 
     # Calls
 
