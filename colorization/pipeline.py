@@ -226,7 +226,7 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         if isinstance(config.get("_class_name"), list):
             config["_class_name"] = cls.__name__
             config["scheduler"] = ["colorization.scheduler", ColdDiffusionScheduler.__name__]
-            if "vividness" in config:
+            if config.get("vividness", [None])[0] is not None:
                 config["vividness"] = ["colorization.vividness", VividnessModel.__name__]
         return loaded
 

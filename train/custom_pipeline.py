@@ -47,7 +47,7 @@ def add_custom_pipeline(folder: Path) -> None:
     if index["_class_name"] not in (name, [PIPELINE_MODULE, name]) or index["scheduler"][1] != scheduler:
         raise ValueError(f"{folder / INDEX_FILE} must be that of a {name} with a {scheduler}")
     index["_class_name"] = [PIPELINE_MODULE, name]
-    components = [component for component in COMPONENTS if component in index]
+    components = [component for component in COMPONENTS if index.get(component, [None])[0] is not None]
     for component in components:
         index[component] = [_component_module(component), COMPONENTS[component].__name__]
     (folder / INDEX_FILE).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
