@@ -394,6 +394,7 @@ def _load(arguments: argparse.Namespace):
     import transformers
 
     from .loading import load_pipeline
+    from .pipeline import ColorizationPipeline
 
     diffusers.utils.logging.set_verbosity_error()  # what matters of it, load_pipeline says itself
     diffusers.utils.logging.disable_progress_bar()
@@ -404,7 +405,7 @@ def _load(arguments: argparse.Namespace):
         raise ValueError(f"argument --device: {arguments.device} is not available on this machine")
     pipeline = load_pipeline(arguments.model, adapter=arguments.adapter, device=arguments.device)
     pipeline.set_progress_bar_config(disable=True)
-    if arguments.color_scale == "auto":
+    if arguments.color_scale == "auto" and isinstance(pipeline, ColorizationPipeline):
         pipeline.check_automatic_color_scale()
     return pipeline
 
