@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 _EXPORTS = {
     "ColdDiffusionScheduler": "scheduler",
     "ColorizationPipeline": "pipeline",
-    "ColorizationPipelineOutput": "pipeline",
+    "ColorizationPipelineOutput": "prediction",
     "load_pipeline": "loading",
     "save_adapter": "loading",
 }

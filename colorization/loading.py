@@ -6,6 +6,7 @@ import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -27,7 +28,12 @@ from .errors import ColorizationWarning, ModelLoadError
 from .pipeline import ColorizationPipeline
 from .scheduler import ColdDiffusionScheduler
 
+if TYPE_CHECKING:
+    from .baselines.pipeline import BaselinePipeline
+
 EMBEDDED_MODEL = "embedded"
+BASELINE_PREFIX = "baseline:"
+BASELINE_DIRECTORY = Path(__file__).parent / "models" / "baselines"
 EMBEDDED_DIRECTORY = Path(__file__).parent / "models" / "embedded"
 
 # Repositories that left the Hub in November 2025, and who mirrors them.
@@ -63,12 +69,14 @@ def load_pipeline(
     adapter_revision: str | None = None,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
-) -> ColorizationPipeline:
+) -> "ColorizationPipeline | BaselinePipeline":
     """Load a model, put the cold scheduler in place, add an adapter, move everything to a device.
 
     Args:
         model: None or "embedded" for the model that ships with this package (needs no network), a folder in
             diffusers layout, or the Hub id of any Stable Diffusion 1.x or 2.x model. safetensors only.
+            "baseline:NAME" is one of the alternatives that ship with this package, see `colorization.baselines`; what
+            `train.baselines` saved is loaded by its folder.
         adapter: folder or Hub id of a colorization adapter (what :func:`save_adapter` writes).
         revision: branch, tag or commit of a model on the Hub.
         adapter_revision: the same for the adapter.
@@ -82,6 +90,13 @@ def load_pipeline(
     """
     device = default_device() if device is None else torch.device(device)
     dtype = default_dtype(device) if dtype is None else dtype
+    baseline = baseline_folder(model)
+    if baseline is not None:
+        given = {"adapter": adapter, "revision": revision, "adapter_revision": adapter_revision}
+        for name, value in given.items():
+            if value is not None:
+                raise ModelLoadError(f"`{name}` {str(value)!r} makes no sense for the baseline {str(model)!r}")
+        return _load_baseline(str(model), baseline, dtype).to(device)
     adapter_folder = None if adapter is None else _adapter_folder(adapter, adapter_revision)
     scheduler = None if adapter_folder is None else _adapter_scheduler(adapter_folder, str(adapter))
     widened = adapter_folder is not None and (adapter_folder / CONV_IN_FILE).is_file()
@@ -206,6 +221,43 @@ def _refuse_incomplete(pipeline: ColorizationPipeline, what: str) -> None:
         missing = [name for name, weight in getattr(pipeline, component).named_parameters() if weight.is_meta]
         if missing:
             raise ModelLoadError(f"{what} is incomplete: no values for {missing[0]} of the {component}")
+
+
+# Baselines
+
+
+def baseline_folder(model: str | os.PathLike | None) -> Path | None:
+    """The folder of a baseline; None where the name is that of something else."""
+    if isinstance(model, str) and model.startswith(BASELINE_PREFIX):
+        shipped = sorted(path.parent.name for path in BASELINE_DIRECTORY.glob(f"*/{INDEX_FILE}"))
+        name = model.removeprefix(BASELINE_PREFIX)
+        if name not in shipped:
+            raise ModelLoadError(f"baseline {name!r} does not ship with this package, only {', '.join(shipped)}")
+        return BASELINE_DIRECTORY / name
+    if model is None or not (Path(model) / INDEX_FILE).is_file():
+        return None
+    return Path(model) if _read_json(Path(model) / INDEX_FILE).get("_class_name") == "BaselinePipeline" else None
+
+
+def _load_baseline(name: str, folder: Path, dtype: torch.dtype) -> "BaselinePipeline":
+    from .baselines import BASELINES, baseline_class
+    from .baselines.pipeline import BaselinePipeline
+
+    index = _read_json(folder / INDEX_FILE)
+    _, kind = index.get("model", (None, None))
+    names = [baseline for baseline, (_, known) in BASELINES.items() if known == kind]
+    if not names:
+        raise ModelLoadError(f"cannot load {name}: {INDEX_FILE} names no known baseline but {kind!r}")
+    try:
+        # diffusers itself loads no class that it does not know.
+        network = baseline_class(names[0]).from_pretrained(folder / "model", torch_dtype=dtype, use_safetensors=True)
+        _, optional = BaselinePipeline._get_signature_keys(BaselinePipeline)
+        settings = {key: index[key] for key in optional if key in index}
+        pipeline = BaselinePipeline(network, **settings)
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
+        raise ModelLoadError(f"cannot load {name}: {_one_line(error)}") from error
+    pipeline.provenance = {"model": name if name.startswith(BASELINE_PREFIX) else folder.resolve().name}
+    return pipeline
 
 
 # Base model

@@ -9,79 +9,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import PIL.Image
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, DiffusionPipeline, UNet2DConditionModel
 from diffusers.loaders import StableDiffusionLoraLoaderMixin
-from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from transformers import CLIPTextModel, PreTrainedTokenizerBase
 
 from . import __version__
-from .color import colorize_luma, rgb_to_chroma
+from .batching import as_list, batches_of_one_shape, is_real, is_whole, model_size, one_per_image, resize_to_tensor
+from .color import rgb_to_chroma
 from .degradation import start_latent
 from .errors import ColorizationWarning
 from .image_io import Photo, as_photo
+from .prediction import OUTPUT_TYPES, ChromaPrediction, ColorizationPipelineOutput, render_photo
 from .sampling import SAMPLERS, default_sampler
 from .scheduler import ColdDiffusionScheduler
 
 REPORT_NEGATIVE_PROMPT = "grainy black-and-white photo, photo taken on an old box camera, grayscale photography"
 COLOR_SCALE_SPACES = ("latent", "chroma")
 FINALS = ("prediction", "state")
-OUTPUT_TYPES = ("pil", "np", "pt", "latent", "chroma")
 
-# Sides at model resolution stay within [resolution / MAX_STRETCH, resolution * MAX_STRETCH]: the area is kept up to
-# an aspect ratio of 16, more extreme pictures are squeezed rather than shrunk to a line.
-MAX_STRETCH = 4
 _PROMPT_CACHE_SIZE = 64
-
-
-@dataclass
-class ColorizationPipelineOutput(BaseOutput):
-    """Result of :class:`ColorizationPipeline`.
-
-    Args:
-        images (`list[PIL.Image.Image]`, `list[np.ndarray]` or `list[torch.Tensor]`):
-            One entry per image and variant (all variants of the first image first). PIL: RGB, the size of each input.
-            np: float32 `(height, width, 3)` in [0, 1]. pt: float32 `(3, height, width)` in [0, 1]. latent: float32
-            `(channels, h, w)` at model resolution, on which a color scale in chroma space has not acted. chroma:
-            :class:`ChromaPrediction`.
-        settings (`list[dict]`): what made each image, enough to make it again.
-    """
-
-    images: list
-    settings: list[dict]
-
-
-@dataclass(frozen=True, eq=False)
-class ChromaPrediction:
-    """What the model says about one photograph, at model resolution and before the chroma-space color scale.
-
-    Rendering is cheap and needs no model, so the color scale can be changed after sampling.
-
-    Args:
-        chroma: Cb, Cr `(2, h, w)`, float32, CPU.
-        guide: luma that the model saw, `(1, h, w)` in [0, 1], float32, CPU.
-        settings: what made it. `color_scale` in it is the one asked for: replace it when another is rendered.
-    """
-
-    chroma: torch.Tensor
-    guide: torch.Tensor
-    settings: dict
-
-    def render(self, luminance: np.ndarray, color_scale: float | None = None) -> np.ndarray:
-        """RGB `(height, width, 3)` for a full-resolution luma `(height, width)`, in its dtype (uint8 or uint16).
-
-        Args:
-            luminance: Rec. 601 luma of the photograph.
-            color_scale: factor on the decoded chroma; None is the one that was asked for in the call, or 1 when that
-                one has acted in latent space already.
-        """
-        if color_scale is None:
-            in_chroma = self.settings["color_scale_space"] == "chroma"
-            color_scale = self.settings["color_scale"] if in_chroma else 1.0
-        return colorize_luma(luminance, self.chroma, self.guide, color_scale)
 
 
 @dataclass(frozen=True)
@@ -107,33 +55,6 @@ class _Job:
     prompt: str
     negative_prompt: str
     seed: int | None
-
-
-def model_size(width: int, height: int, resolution: int, multiple: int) -> tuple[int, int]:
-    """(width, height) at model resolution: an area of about resolution^2, aspect kept, sides capped and rounded.
-
-    Args:
-        width, height: of the photograph, at least 1.
-        resolution: square root of the wanted area, in pixels.
-        multiple: both sides become multiples of it (the VAE's factor).
-    """
-    scale = resolution / math.sqrt(width * height)
-
-    def side(length: int) -> int:
-        capped = min(max(length * scale, resolution / MAX_STRETCH), resolution * MAX_STRETCH)
-        return max(round(capped / multiple), 1) * multiple
-
-    return side(width), side(height)
-
-
-def _resize_to_tensor(pixels: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
-    """Resize `(height, width)` or `(height, width, 3)` uint8/uint16 -> float32 `(3, h, w)` in [-1, 1]."""
-    if pixels.dtype == np.uint16:
-        # 16 bit matters for the output's luminance, not for what the model sees.
-        pixels = np.right_shift(pixels, 8).astype(np.uint8)
-    image = PIL.Image.fromarray(pixels).resize(size, PIL.Image.Resampling.BICUBIC, reducing_gap=3.0)
-    tensor = torch.from_numpy(np.array(image, dtype=np.float32)) / 127.5 - 1
-    return tensor.expand(3, -1, -1).contiguous() if tensor.ndim == 2 else tensor.permute(2, 0, 1).contiguous()
 
 
 class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
@@ -222,7 +143,7 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             )
         if self.config.final not in FINALS:
             raise ValueError(f"`final` must be one of {FINALS}, got {self.config.final!r}")
-        if not _is_whole(self.config.resolution) or self.config.resolution < self.vae_scale_factor:
+        if not is_whole(self.config.resolution) or self.config.resolution < self.vae_scale_factor:
             raise ValueError(
                 f"`resolution` must be a whole number of at least {self.vae_scale_factor}, "
                 f"got {self.config.resolution!r}"
@@ -253,15 +174,15 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         )
         for name in ("num_inference_steps", "batch_size"):
             value = getattr(settings, name)
-            if not _is_whole(value) or value < 1:
+            if not is_whole(value) or value < 1:
                 raise ValueError(f"`{name}` must be a whole number of at least 1, got {value!r}")
         for name in ("guidance_scale", "color_scale"):
             value = getattr(settings, name)
-            if not _is_real(value) or not 0 <= value < math.inf:
+            if not is_real(value) or not 0 <= value < math.inf:
                 raise ValueError(f"`{name}` must be a finite number of at least 0, got {value!r}")
         if settings.sampler not in SAMPLERS:
             raise ValueError(f"`sampler` must be one of {SAMPLERS}, got {settings.sampler!r}")
-        if not _is_real(severity) or not 0 < severity <= 1:
+        if not is_real(severity) or not 0 < severity <= 1:
             raise ValueError(f"`severity` must be above 0 and at most 1 (1 = gray), got {severity!r}")
         return settings
 
@@ -412,7 +333,7 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
     ) -> list[_Job]:
         """One job per image and variant; checks everything that comes as one value or one per image."""
         count = len(photos)
-        if not _is_whole(num_images_per_prompt) or num_images_per_prompt < 1:
+        if not is_whole(num_images_per_prompt) or num_images_per_prompt < 1:
             raise ValueError(
                 f"`num_images_per_prompt` must be a whole number of at least 1, got {num_images_per_prompt!r}"
             )
@@ -422,23 +343,23 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         if seed is not None and generator is not None:
             raise ValueError("`seed` and `generator` exclude each other: pass one of them")
         default_negative = self.config.default_negative_prompt
-        prompts = _one_per_image("prompt", prompt, count, str)
-        negatives = _one_per_image(
+        prompts = one_per_image("prompt", prompt, count, str)
+        negatives = one_per_image(
             "negative_prompt", default_negative if negative_prompt is None else negative_prompt, count, str
         )
         if generator is not None:
             seeds = [None] * count
-            generators = _one_per_image("generator", generator, count, torch.Generator)
+            generators = one_per_image("generator", generator, count, torch.Generator)
         else:
-            seeds = _one_per_image("seed", self.config.default_seed if seed is None else seed, count, numbers.Integral)
+            seeds = one_per_image("seed", self.config.default_seed if seed is None else seed, count, numbers.Integral)
             for value in seeds:
                 if not 0 <= value < 2**63:
                     raise ValueError(f"`seed` must be between 0 and 2**63 - 1, got {value}")
         jobs = []
         for i, photo in enumerate(photos):
             size = self.model_size(*photo.size)
-            gray = _resize_to_tensor(photo.luma, size)
-            color = _resize_to_tensor(photo.rgb, size) if severity < 1 else None
+            gray = resize_to_tensor(photo.luma, size)
+            color = resize_to_tensor(photo.rgb, size) if severity < 1 else None
             for variant in range(num_images_per_prompt):
                 # Variant k of seed s is seed s + k: each can be made again alone.
                 variant_seed = None if generator is not None else (int(seeds[i]) + variant) % 2**63
@@ -544,15 +465,16 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             warnings.warn(message, ColorizationWarning, stacklevel=2)
 
         # 2. Luma of every photograph; one job per photograph and variant
-        photos = [as_photo(item, keep_color=severity < 1) for item in _as_list(image)]
+        photos = [as_photo(item, keep_color=severity < 1) for item in as_list(image)]
         jobs = self._prepare_jobs(photos, prompt, negative_prompt, seed, generator, num_images_per_prompt, severity)
         descriptions = [self._describe(job, settings) for job in jobs]
 
         # 3. Sample in batches of one latent shape, and decode
         results: list = [None] * len(jobs)
-        batches = _batches_of_one_shape(jobs, settings.batch_size)
+        batches = batches_of_one_shape([job.gray.shape for job in jobs], settings.batch_size)
         with self.progress_bar(total=len(batches) * settings.num_inference_steps) as progress_bar:
-            for batch in batches:
+            for positions in batches:
+                batch = [jobs[position] for position in positions]
                 z = self._sample(batch, settings, progress_bar, callback_on_step_end)
                 decoded = z.cpu() if output_type == "latent" else rgb_to_chroma(self.decode_latents(z)).cpu()
                 if not decoded.isfinite().all():
@@ -570,7 +492,7 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             ]
         if output_type in ("pil", "np", "pt"):
             results = [
-                _render(prediction, photos[job.index // num_images_per_prompt].luma, output_type)
+                render_photo(prediction, photos[job.index // num_images_per_prompt].luma, output_type)
                 for prediction, job in zip(results, jobs, strict=True)
             ]
 
@@ -578,57 +500,3 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         if not return_dict:
             return (results,)
         return ColorizationPipelineOutput(images=results, settings=descriptions)
-
-
-def _one_per_image(name: str, value: Any, count: int, kind: type) -> list:
-    """`value` as a list of `count` entries of type `kind`: one for all, or one per image."""
-
-    def fits(candidate: Any) -> bool:
-        return isinstance(candidate, kind) and not isinstance(candidate, bool)
-
-    if fits(value):
-        return [value] * count
-    if isinstance(value, list | tuple) and all(fits(entry) for entry in value):
-        if len(value) != count:
-            raise ValueError(f"`{name}` must be one value or one per image ({count}), got {len(value)} values")
-        return list(value)
-    what = {str: "text", numbers.Integral: "a whole number"}.get(kind, f"a {kind.__name__}")
-    raise ValueError(f"`{name}` must be {what} or a list of such, got {value!r}")
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
-
-
-def _is_real(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
-
-
-def _as_list(image: Any) -> list:
-    """The call's `image` as a non-empty list of single images."""
-    if isinstance(image, np.ndarray | torch.Tensor) and image.ndim == 4:
-        image = list(image)
-    if not isinstance(image, list | tuple):
-        return [image]
-    if len(image) == 0:
-        raise ValueError("`image` must hold at least one image, got an empty list")
-    return list(image)
-
-
-def _batches_of_one_shape(jobs: Sequence[_Job], batch_size: int) -> list[list[_Job]]:
-    """Split into batches of at most `batch_size` jobs of equal size at model resolution; never padded."""
-    buckets: dict[torch.Size, list[_Job]] = {}
-    for job in jobs:
-        buckets.setdefault(job.gray.shape, []).append(job)
-    return [bucket[i : i + batch_size] for bucket in buckets.values() for i in range(0, len(bucket), batch_size)]
-
-
-def _render(prediction: ChromaPrediction, luminance: np.ndarray, output_type: str):
-    """A prediction at full resolution as "pil" (8 bit), "np" or "pt" (float32 in [0, 1])."""
-    if output_type == "pil":
-        if luminance.dtype == np.uint16:
-            luminance = ((luminance.astype(np.uint32) + 128) // 257).astype(np.uint8)
-        return PIL.Image.fromarray(prediction.render(luminance))
-    pixels = prediction.render(luminance)
-    array = pixels.astype(np.float32) / np.iinfo(pixels.dtype).max
-    return array if output_type == "np" else torch.from_numpy(array).permute(2, 0, 1)

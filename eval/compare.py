@@ -157,7 +157,7 @@ def vae_colorizer(pipeline: "ColorizationPipeline") -> Callable:
     from PIL import Image
 
     from colorization.color import rgb_to_chroma
-    from colorization.pipeline import ChromaPrediction
+    from colorization.prediction import ChromaPrediction
 
     @torch.no_grad()
     def color(images: Sequence[np.ndarray], prompts: Sequence[str], seeds: Sequence[int]) -> list[np.ndarray]:

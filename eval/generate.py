@@ -40,6 +40,7 @@ if TYPE_CHECKING:  # torch is imported once the arguments are known to be good
     from accelerate import PartialState
 
     from colorization import ColorizationPipeline
+    from colorization.baselines.pipeline import BaselinePipeline
     from colorization.captioning import Captioner
 
 RUN_FILE, MANIFEST_FILE, LEFT_OUT_FILE = "run.json", "manifest.jsonl", "left_out.json"
@@ -57,6 +58,7 @@ DEFAULT_BATCH_SIZE = 8
 _MAY_CHANGE = ("batch_size", "processes", "device")  # while a run goes on
 _SCORES = ("score.json", "score_per_image.csv")  # of `score`, no longer true once the pictures are others
 _REQUEST_KEYS = ("prompt_mode", "settings", "model", "model_revision", "adapter", "adapter_revision")  # in every line
+_DIFFUSION_ARGUMENTS = ("steps", "guidance_scale", "sampler")
 _SOURCE_KEY = "source_sha256"
 _TEMPORARY = ".writing-"  # what names begin with while files are written
 
@@ -79,7 +81,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EXAMPLES
     add = parser.add_argument
     add("--dataset", default=COCO_2017_VALIDATION, metavar="SPEC", help=f"{FORMS} (default: {COCO_2017_VALIDATION})")
-    add("--model", default="embedded", metavar="ID_OR_DIR", help='folder, Hub id, "embedded" (default) or "gray"')
+    add(
+        "--model",
+        default="embedded",
+        metavar="ID_OR_DIR",
+        help='folder, Hub id, "embedded" (default), "baseline:NAME" or "gray"',
+    )
     add("--revision", metavar="R", help="branch, tag or commit of a model on the Hub")
     add("--adapter", metavar="ID_OR_DIR", help="colorization adapter for that model")
     add("--adapter-revision", metavar="R", help="branch, tag or commit of an adapter on the Hub")
@@ -150,12 +157,8 @@ def _check_arguments(arguments: argparse.Namespace) -> None:
     if arguments.captioner is not None and not captions:
         raise ValueError(f"argument --captioner: --prompt-mode {arguments.prompt_mode} has no captions")
     if arguments.model == GRAY:
-        names = ("revision", "adapter", "adapter_revision", "steps", "guidance_scale", "color_scale", "sampler")
-        given = [name for name in (*names, "negative_prompt", "dtype") if getattr(arguments, name) is not None]
-        if arguments.prompt_mode != NO_PROMPT:
-            given.append("prompt_mode")
-        if given:
-            raise ValueError(f"argument --{given[0].replace('_', '-')}: makes no sense for the model {GRAY!r}")
+        names = ("revision", "adapter", "adapter_revision", *_DIFFUSION_ARGUMENTS, "color_scale")
+        _refuse(arguments, (*names, "negative_prompt", "dtype"))
     if arguments.adapter is None and arguments.adapter_revision is not None:
         raise ValueError("argument --adapter-revision: needs --adapter")
 
@@ -214,9 +217,14 @@ def load_colorizer(arguments: argparse.Namespace, device) -> Colorizer:
             dtype=None,
             geometry="",
         )
+    from colorization.baselines.pipeline import BaselinePipeline
+
     pipeline = _load_pipeline(arguments, device)
+    geometry = f", colors predicted at an area of {pipeline.config.resolution} x {pipeline.config.resolution} pixels"
+    if isinstance(pipeline, BaselinePipeline):
+        return _baseline_colorizer(pipeline, arguments, geometry)
     settings, given = _settings(pipeline, arguments)
-    round_trip, resolution = vae_colorizer(pipeline), pipeline.config.resolution
+    round_trip = vae_colorizer(pipeline)
     return Colorizer(
         color=pipeline_colorizer(pipeline, arguments.batch_size, given),
         round_trip=None if arguments.no_vae_row else lambda images: round_trip(images, [], []),
@@ -224,11 +232,35 @@ def load_colorizer(arguments: argparse.Namespace, device) -> Colorizer:
         settings=settings,
         provenance=pipeline.provenance,
         dtype=str(pipeline.unet.dtype).removeprefix("torch."),
-        geometry=f", colors predicted at an area of {resolution} x {resolution} pixels",
+        geometry=geometry,
     )
 
 
-def _load_pipeline(arguments: argparse.Namespace, device) -> "ColorizationPipeline":
+def _baseline_colorizer(pipeline: "BaselinePipeline", arguments: argparse.Namespace, geometry: str) -> Colorizer:
+    _refuse(arguments, (*_DIFFUSION_ARGUMENTS, "negative_prompt"))
+    default = pipeline.config.default_color_scale
+    color_scale = default if arguments.color_scale is None else arguments.color_scale
+    return Colorizer(
+        color=pipeline_colorizer(pipeline, arguments.batch_size, {"color_scale": color_scale}),
+        round_trip=None,
+        model_size=pipeline.model_size,
+        settings=dict.fromkeys(_SETTINGS) | {"color_scale": color_scale, "color_scale_space": "chroma"},
+        provenance=pipeline.provenance,
+        dtype=str(pipeline.model.dtype).removeprefix("torch."),
+        geometry=geometry,
+    )
+
+
+def _refuse(arguments: argparse.Namespace, names: Sequence[str]) -> None:
+    """ValueError when one of these arguments is given, or prompts are asked for: the model has no use for them."""
+    given = [name for name in names if getattr(arguments, name) is not None]
+    if arguments.prompt_mode != NO_PROMPT:
+        given.append("prompt_mode")
+    if given:
+        raise ValueError(f"argument --{given[0].replace('_', '-')}: makes no sense for the model {arguments.model!r}")
+
+
+def _load_pipeline(arguments: argparse.Namespace, device) -> "ColorizationPipeline | BaselinePipeline":
     import diffusers
     import torch
     import transformers
@@ -277,12 +309,14 @@ def _weights_sha256(kind: str, name: str | None, provenance: dict[str, str]) -> 
     """SHA-256 of the weights of the "model" or "adapter": of a folder, or of a commit as the Hub's cache holds it."""
     from huggingface_hub import snapshot_download
 
-    from colorization.loading import EMBEDDED_DIRECTORY, EMBEDDED_MODEL
+    from colorization.loading import EMBEDDED_DIRECTORY, EMBEDDED_MODEL, baseline_folder
 
     if name is None or name == GRAY:
         return None
     if name == EMBEDDED_MODEL:
         return weights_sha256(EMBEDDED_DIRECTORY)
+    if baseline_folder(name) is not None:
+        return weights_sha256(baseline_folder(name))
     if Path(name).is_dir():
         return weights_sha256(Path(name))
     # What was loaded may be a mirror of what was asked for.

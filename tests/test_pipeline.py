@@ -10,7 +10,7 @@ from diffusers import PNDMScheduler
 from PIL import Image
 
 from colorization import ColdDiffusionScheduler, ColorizationPipeline
-from colorization.pipeline import model_size
+from colorization.batching import model_size
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from .denoiser import ColorTask
 from .loop import samples_per_step, total_steps, train
 from .teacher import Teacher
 from .text import Tokenize
-from .validation import HOLDOUT, Validation, load_validation
+from .validation import Validation, check_validation, load_validation
 
 
 def pipeline_defaults(sampling: SamplingConfig, resolution: int) -> dict:
@@ -41,8 +41,7 @@ def check_training(
             f"`data.resolution` must be a multiple of {multiple} for this model, got {config.data.resolution}"
         )
     run = config.run
-    if run.validation_every > 0 and run.validation_dataset == HOLDOUT and len(held_out) == 0:
-        raise ValueError(f"`run.validation_dataset` is {HOLDOUT}, but `data.holdout` keeps no photograph out")
+    check_validation(run, held_out)
     if config.objective.alignment_weight > 0 and not config.data.cache:
         raise ValueError(
             "`objective.alignment_weight` above 0 needs `data.cache` true: the teacher's features are in it"

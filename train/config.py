@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 import jsonargparse
 import yaml
 
+from colorization.baselines import BASELINES
 from colorization.loading import EMBEDDED_MODEL
 from colorization.pipeline import REPORT_NEGATIVE_PROMPT
 
@@ -63,6 +64,7 @@ class EmbeddedModelConfig:
 
     Args:
         start: "embedded" or a folder to go on from, null to begin with random weights.
+        vae_start: "embedded" or a folder whose autoencoder a new model takes, null to make one.
         unet_channels: channels of the UNet's levels; the width of a head is 32.
         layers_per_block: residual blocks per level.
         text_width: width of the text encoder.
@@ -74,6 +76,7 @@ class EmbeddedModelConfig:
     """
 
     start: str | None = None
+    vae_start: str | None = None
     unet_channels: list[int] = field(default_factory=lambda: [64, 128, 224])
     layers_per_block: int = 2
     text_width: int = 256
@@ -345,11 +348,43 @@ class EmbeddedTraining:
 
     def __post_init__(self):
         _require(len(self.data.sources) > 0, "data.sources", "at least one data set", self.data.sources)
-        if self.model.start is None:
-            _require(self.vae.steps > 0, "vae.steps", "above 0 when model.start is null", self.vae.steps)
+        if self.model.start is None and self.model.vae_start is None:
+            allowed = "above 0 when model.start and model.vae_start are null"
+            _require(self.vae.steps > 0, "vae.steps", allowed, self.vae.steps)
 
 
-Training = TypeVar("Training", LoraTraining, EmbeddedTraining)
+@dataclass(frozen=True)
+class BaselineModelConfig:
+    """The baseline.
+
+    Args:
+        name: one of `colorization.baselines.BASELINES`.
+        options: arguments of its class.
+    """
+
+    name: str = "resnet"
+    options: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        _require(self.name in BASELINES, "model.name", f"one of {', '.join(BASELINES)}", self.name)
+
+
+@dataclass(frozen=True)
+class BaselineTraining:
+    """Training of a baseline."""
+
+    model: BaselineModelConfig = field(default_factory=BaselineModelConfig)
+    data: DataConfig = field(default_factory=lambda: DataConfig(resolution=64, cache=False))
+    optim: OptimConfig = field(default_factory=lambda: OptimConfig(2e-4, "linear", 50, ema_decay=0.99))
+    run: RunConfig = field(default_factory=lambda: RunConfig("runs/baseline", batch_size=32, validation_dataset=None))
+
+    def __post_init__(self):
+        _require(len(self.data.sources) > 0, "data.sources", "at least one data set", self.data.sources)
+        _require(not self.data.cache, "data.cache", "false, because baselines learn from pictures", self.data.cache)
+
+
+AnyTraining = LoraTraining | EmbeddedTraining | BaselineTraining
+Training = TypeVar("Training", LoraTraining, EmbeddedTraining, BaselineTraining)
 
 
 class _Parser(jsonargparse.ArgumentParser):
@@ -431,7 +466,7 @@ def _mark_local(name: str | None) -> str | None:
     return f"./{name}"
 
 
-def flat_settings(config: LoraTraining | EmbeddedTraining) -> dict[str, int | float | str | bool]:
+def flat_settings(config: AnyTraining) -> dict[str, int | float | str | bool]:
     """The settings under dotted names, as trackers take them: lists as text."""
     flat = _flatten(yaml.safe_load(to_yaml(config, public=True)))
     return {key: value if isinstance(value, int | float | bool) else str(value) for key, value in flat.items()}
@@ -444,13 +479,13 @@ def _flatten(tree: dict, prefix: str = "") -> dict:
     return flat
 
 
-def changed_settings(stored: str, config: LoraTraining | EmbeddedTraining) -> dict[str, tuple]:
+def changed_settings(stored: str, config: AnyTraining) -> dict[str, tuple]:
     """Settings that differ from those stored as YAML: name -> (stored, now)."""
     old, new = _flatten(yaml.safe_load(stored)), _flatten(yaml.safe_load(to_yaml(config)))
     return {key: (old.get(key), new.get(key)) for key in sorted(old | new) if old.get(key) != new.get(key)}
 
 
-def to_yaml(config: LoraTraining | EmbeddedTraining, public: bool = False) -> str:
+def to_yaml(config: AnyTraining, public: bool = False) -> str:
     """The settings as YAML that `--config` reads; `public` cuts local paths, see :func:`without_local_paths`."""
 
     def plain(value):

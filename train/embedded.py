@@ -8,8 +8,6 @@ The same command continues a run that was stopped. The result, a complete model,
 """
 
 import copy
-import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,7 +45,8 @@ from .loop import (
     write_summary,
 )
 from .objective import autoencoder_loss
-from .text import Tokenize
+from .saving import save_complete
+from .text import Tokenize, no_text
 
 HEAD_WIDTH = 32
 SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>")
@@ -130,13 +129,17 @@ def new_text_encoder(config: EmbeddedModelConfig, vocabulary: int) -> CLIPTextMo
     )
 
 
+def _load_vae(name: str) -> AutoencoderTiny:
+    return load_pipeline(name, device="cpu", dtype=torch.float32).vae
+
+
 def build_pipeline(config: EmbeddedTraining, photos: PhotoSet, device: torch.device) -> ColorizationPipeline:
     """The model to train, float32: the one to go on from, or a new one."""
     if config.model.start is not None:
         pipeline = load_pipeline(config.model.start, device=device, dtype=torch.float32)
     else:
-        vae = new_vae(config.model)
-        factor = 2 ** (len(config.model.vae_blocks) - 1)
+        vae = new_vae(config.model) if config.model.vae_start is None else _load_vae(config.model.vae_start)
+        factor = 2 ** (len(vae.config.encoder_block_out_channels) - 1)
         tokenizer = new_tokenizer(config.model, photos.captions)
         pipeline = ColorizationPipeline(
             vae=vae,
@@ -206,7 +209,7 @@ def train_vae(
         # Both ends must come out right, the picture and its gray version: two fifths lie within a tenth of them.
         objective = replace(config.objective, severity="beta", severity_parameters=(0.5, 0.5))
         stream = SampleStream(
-            PixelSamples(photos, transform_config(config.data), _no_text),
+            PixelSamples(photos, transform_config(config.data), no_text),
             len(photos),
             config.vae.steps * samples_per_step(run, accelerator.num_processes),
             (1, 1, 1),
@@ -228,15 +231,10 @@ def train_vae(
     pipeline.register_modules(vae=vae.requires_grad_(False))
 
 
-def _no_text(caption: str) -> torch.Tensor:
-    """The autoencoder needs no captions."""
-    return torch.zeros(())
-
-
 @torch.no_grad()
 def _latent_scale(pipeline: ColorizationPipeline, config: EmbeddedTraining, photos: PhotoSet) -> float:
     """The factor that gives the latents a standard deviation of 1."""
-    samples = PixelSamples(photos, transform_config(config.data), _no_text)
+    samples = PixelSamples(photos, transform_config(config.data), no_text)
     stream = SampleStream(
         samples, len(photos), SCALE_PHOTOS, (1, 1, 1), config.data, config.objective, config.run.seed
     )
@@ -252,25 +250,8 @@ def _latent_scale(pipeline: ColorizationPipeline, config: EmbeddedTraining, phot
 # The run
 
 
-def _tidy_saved_model(folder: Path) -> None:
-    """Make the JSON files of a saved model say what holds on any machine and version."""
-    for file in (folder / "model_index.json", *folder.glob("*/*config.json")):
-        settings = json.loads(file.read_text(encoding="utf-8"))
-        for key in ("_name_or_path", "is_local", "local_files_only"):
-            settings.pop(key, None)
-        if file.parent.name == "text_encoder":
-            settings["dtype"] = "float32"  # transformers computes in what it says, whatever the weights are stored in
-        if file.parent.name == "vae":
-            settings.pop("block_out_channels", None)  # AutoencoderTiny stores it and warns when it reads it
-        text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
-        # transformers 5 writes its own name for the class, which no other version knows.
-        file.write_text(text.replace("TokenizersBackend", "PreTrainedTokenizerFast"), encoding="utf-8")
-
-
 def save_model(pipeline: ColorizationPipeline, directory: Path) -> None:
     """The whole model in half precision, in diffusers layout; it appears under its name when it is complete."""
-    partial = directory.with_name(f".{directory.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     components = {name: copy.deepcopy(getattr(pipeline, name)).half() for name in ("vae", "unet", "text_encoder")}
     settings = {key: value for key, value in pipeline.config.items() if not key.startswith("_")}
     settings = {key: value for key, value in settings.items() if key not in pipeline.components}
@@ -278,10 +259,7 @@ def save_model(pipeline: ColorizationPipeline, directory: Path) -> None:
     tokenizer.backend_tokenizer.no_padding()  # what the last call asked for would be saved with it
     tokenizer.backend_tokenizer.no_truncation()
     half = ColorizationPipeline(**components, tokenizer=tokenizer, scheduler=pipeline.scheduler, **settings)
-    half.save_pretrained(partial)
-    _tidy_saved_model(partial)
-    shutil.rmtree(directory, ignore_errors=True)
-    partial.rename(directory)
+    save_complete(half, directory)
 
 
 def run(config: EmbeddedTraining, resume: str | None = None) -> Path:

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from colorization.loading import default_device
 
 from .checkpoint import find_checkpoint, list_checkpoints, read_state, save_checkpoint, save_only_trained
-from .config import EmbeddedTraining, LoraTraining, OptimConfig, RunConfig, changed_settings, to_yaml
+from .config import AnyTraining, OptimConfig, RunConfig, changed_settings, to_yaml
 from .denoiser import Loss
 from .objective import loss_by_severity
 
@@ -94,7 +94,7 @@ def samples_per_step(run: RunConfig, processes: int) -> int:
     return run.batch_size * run.gradient_accumulation_steps * processes
 
 
-def write_config(config: LoraTraining | EmbeddedTraining, resume: str | None, main_process: bool) -> Path | None:
+def write_config(config: AnyTraining, resume: str | None, main_process: bool) -> Path | None:
     """Store the settings in the run's folder and find the checkpoint to go on from.
 
     Raises:
@@ -158,7 +158,7 @@ def train(
         workers: processes that load samples.
 
     Returns:
-        steps, samples, seconds, last loss, machine and versions.
+        steps, samples, seconds on the clock and of this process's CPU time, last loss, machine and versions.
 
     Raises:
         TrainingStopped: the loss or the gradient was not finite.
@@ -183,11 +183,11 @@ def train(
         ema = EMAModel(trainable, decay=optim.ema_decay, foreach=True)
         accelerator.register_for_checkpointing(ema)
     save_only_trained(accelerator)
-    step, seconds = 0, 0.0
+    step, seconds, cpu_seconds = 0, 0.0, 0.0
     if checkpoint is not None:
         accelerator.load_state(str(checkpoint))
         state = read_state(checkpoint)
-        step, seconds = state["step"], state["seconds"]
+        step, seconds, cpu_seconds = state["step"], state["seconds"], state.get("cpu_seconds", 0.0)
         if state["samples_per_step"] != per_step:
             raise ValueError(
                 f"{checkpoint} was made with {state['samples_per_step']} samples per step, this run takes {per_step}: "
@@ -205,7 +205,7 @@ def train(
     )
     loader = accelerator.prepare(loader)
 
-    log, started, last = _Log(), time.perf_counter(), checkpoint
+    log, started, started_cpu, last = _Log(), time.perf_counter(), time.process_time(), checkpoint
     bar = tqdm(total=steps, initial=step, desc="training", unit="step", disable=not accelerator.is_local_main_process)
     network.train()
     for batch in loader:
@@ -238,6 +238,7 @@ def train(
             accelerator.log(log.collect(accelerator, schedule) | {"images_per_second": rate}, step=step)
         if step % run.checkpoint_every == 0 or step == steps:
             state = {"seconds": seconds + time.perf_counter() - started, "loss": mean.item()}
+            state["cpu_seconds"] = cpu_seconds + time.process_time() - started_cpu
             state["samples_per_step"] = per_step
             last = save_checkpoint(accelerator, directory, step, state, run.checkpoints_total_limit)
         if validate is not None and run.validation_every and (step % run.validation_every == 0 or step == steps):
@@ -252,6 +253,7 @@ def train(
         "steps": step,
         "samples": step * per_step,
         "seconds": round(seconds + time.perf_counter() - started, 1),
+        "cpu_seconds": round(cpu_seconds + time.process_time() - started_cpu, 1),
         "processes": accelerator.num_processes,
         "loss": state["loss"],
         "device": _device_name(accelerator.device),

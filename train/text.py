@@ -21,3 +21,8 @@ class Tokenize:
     def __call__(self, caption: str) -> torch.Tensor:
         ids = self.tokenizer(caption, padding="max_length", truncation=True, max_length=self.limit).input_ids
         return torch.tensor(ids)
+
+
+def no_text(caption: str) -> torch.Tensor:
+    """For what learns without captions."""
+    return torch.zeros(())

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
+from diffusers import DiffusionPipeline
 from huggingface_hub.errors import HTTPError
 from PIL import Image
 
@@ -64,40 +65,41 @@ def _prepare(images: Iterable[Image.Image], count: int, data: DataConfig) -> tor
     return torch.stack(pictures)
 
 
-class Validation:
-    """Validates the model as it is being trained.
+def check_validation(run: RunConfig, held_out: PhotoSet) -> None:
+    """ValueError when the photographs to validate on are to be those held out and there are none."""
+    if run.validation_every > 0 and run.validation_dataset == HOLDOUT and len(held_out) == 0:
+        raise ValueError(f"`run.validation_dataset` is {HOLDOUT}, but `data.holdout` keeps no photograph out")
+
+
+class PictureValidation:
+    """Colors pictures with the model as it is being trained: colorfulness against the originals, a grid to look at.
 
     Args:
-        task: the network and its loss.
-        pipeline: the same model, for sampling.
+        pipeline: called with gray pictures; holds the weights that are trained.
         images: from :func:`load_validation`; only the main process has and needs them.
         run: settings; pictures go to `validation/step-000100.jpg` in its folder.
         accelerator: whose trackers get the results.
-        idle: components that training keeps off the device; they come back for the validation.
     """
 
     def __init__(
-        self,
-        task: ColorTask,
-        pipeline: ColorizationPipeline,
-        images: torch.Tensor | None,
-        run: RunConfig,
-        accelerator: Accelerator,
-        idle: Sequence[torch.nn.Module] = (),
+        self, pipeline: DiffusionPipeline, images: torch.Tensor | None, run: RunConfig, accelerator: Accelerator
     ):
-        self.task, self.pipeline, self.images, self.run = task, pipeline, images, run
-        self.accelerator, self.idle = accelerator, idle
+        self.pipeline, self.images, self.run, self.accelerator = pipeline, images, run, accelerator
+
+    def networks(self) -> Sequence[torch.nn.Module]:
+        """What is trained."""
+        return [part for part in self.pipeline.components.values() if isinstance(part, torch.nn.Module)]
+
+    def measure(self) -> tuple[dict[str, float], torch.Tensor]:
+        """Further values for the log, and the colored pictures."""
+        return {}, self.color()
 
     def __call__(self, step: int) -> None:
         """Measure, draw, log."""
-        self.task.network.eval()
-        for component in self.idle:
-            component.to(self.accelerator.device)
+        for network in self.networks():
+            network.eval()
         with torch.no_grad(), self.accelerator.autocast():
-            values = self._losses()
-            colored = self._color()
-        for component in self.idle:
-            component.to("cpu")
+            values, colored = self.measure()
         original = (self.images / 2 + 0.5).clamp(0, 1)
         output, truth = colorfulness(colored), colorfulness(original)
         values["validation/colorfulness"] = float(output.mean())
@@ -114,6 +116,46 @@ class Validation:
                 tracker.log_images({"validation": np.asarray(grid)[None]}, step=step, dataformats="NHWC")
             elif hasattr(tracker, "log_images"):  # not all can show pictures
                 tracker.log_images({"validation": [grid]}, step=step)
+
+    def color(self) -> torch.Tensor:
+        """The gray pictures colored without a prompt, `(count, 3, resolution, resolution)` in [0, 1]."""
+        gray = to_gray(self.images / 2 + 0.5)
+        self.pipeline.set_progress_bar_config(disable=True)
+        colored = self.pipeline(list(gray), seed=list(range(len(gray))), output_type="pt").images
+        return torch.stack(colored)
+
+
+class Validation(PictureValidation):
+    """Validates a diffusion model: its loss by severity too.
+
+    Args:
+        task: the network and its loss.
+        pipeline, images, run, accelerator: see :class:`PictureValidation`.
+        idle: components that training keeps off the device; they come back for the validation.
+    """
+
+    def __init__(
+        self,
+        task: ColorTask,
+        pipeline: ColorizationPipeline,
+        images: torch.Tensor | None,
+        run: RunConfig,
+        accelerator: Accelerator,
+        idle: Sequence[torch.nn.Module] = (),
+    ):
+        super().__init__(pipeline, images, run, accelerator)
+        self.task, self.idle = task, idle
+
+    def networks(self) -> Sequence[torch.nn.Module]:
+        return [self.task.network]
+
+    def measure(self) -> tuple[dict[str, float], torch.Tensor]:
+        for component in self.idle:
+            component.to(self.accelerator.device)
+        values, colored = self._losses(), self.color()
+        for component in self.idle:
+            component.to("cpu")
+        return values, colored
 
     def _losses(self) -> dict[str, float]:
         """Loss without captions at fixed severities, with the same noise every time."""
@@ -137,13 +179,6 @@ class Validation:
                 losses.append(self.task.loss(self.task.network, batch).per_sample)
             values[f"validation/loss_at_severity_{severity}"] = float(torch.cat(losses).mean())
         return values
-
-    def _color(self) -> torch.Tensor:
-        """The gray pictures colored without a prompt, `(count, 3, resolution, resolution)` in [0, 1]."""
-        gray = to_gray(self.images / 2 + 0.5)
-        self.pipeline.set_progress_bar_config(disable=True)
-        colored = self.pipeline(list(gray), seed=list(range(len(gray))), output_type="pt").images
-        return torch.stack(colored)
 
 
 def draw_grid(columns: Sequence[torch.Tensor]) -> Image.Image:

@@ -7,7 +7,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..pipeline import ChromaPrediction
+from ..prediction import ChromaPrediction
 from .engine import Engine
 from .messages import problems_on_page
 from .rendering import THUMBNAIL_SIDE, read_photo, shrink, write_thumbnails

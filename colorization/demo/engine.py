@@ -15,7 +15,8 @@ import torch
 from ..cli import Report, Task, colorize_files
 from ..color import rgb_to_chroma
 from ..image_io import Photo
-from ..pipeline import ChromaPrediction, ColorizationPipeline
+from ..pipeline import ColorizationPipeline
+from ..prediction import ChromaPrediction
 
 PLACES = 4  # requests that hold a photograph in memory; the queue lets in one at a time, but forgets canceled ones
 BUSY = "The server is busy, please try again in a minute."

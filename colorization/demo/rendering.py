@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from ..image_io import Photo, read_image, write_image
-from ..pipeline import ChromaPrediction
+from ..prediction import ChromaPrediction
 from .visits import Visit
 
 MAX_PIXELS = 100_000_000

@@ -14,7 +14,7 @@ from pathlib import Path
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from ..pipeline import ChromaPrediction
+from ..prediction import ChromaPrediction
 from .engine import Canceled
 
 VISITS_AT_MOST = 200

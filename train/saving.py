@@ -1,0 +1,32 @@
+"""Saving whole models, for both kinds of pipeline."""
+
+import json
+import shutil
+from pathlib import Path
+
+from diffusers import DiffusionPipeline
+
+
+def save_complete(pipeline: DiffusionPipeline, directory: Path) -> None:
+    """Save in diffusers layout; the folder appears under its name when it is complete, in place of an older one."""
+    partial = directory.with_name(f".{directory.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    pipeline.save_pretrained(partial)
+    _tidy(partial)
+    shutil.rmtree(directory, ignore_errors=True)
+    partial.rename(directory)
+
+
+def _tidy(folder: Path) -> None:
+    """Make the JSON files of a saved model say what holds on any machine and version."""
+    for file in (folder / "model_index.json", *folder.glob("*/*config.json")):
+        settings = json.loads(file.read_text(encoding="utf-8"))
+        for key in ("_name_or_path", "is_local", "local_files_only"):
+            settings.pop(key, None)
+        if file.parent.name == "text_encoder":
+            settings["dtype"] = "float32"  # transformers computes in what it says, whatever the weights are stored in
+        if file.parent.name == "vae":
+            settings.pop("block_out_channels", None)  # AutoencoderTiny stores it and warns when it reads it
+        text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
+        # transformers 5 writes its own name for the class, which no other version knows.
+        file.write_text(text.replace("TokenizersBackend", "PreTrainedTokenizerFast"), encoding="utf-8")
