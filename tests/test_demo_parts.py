@@ -18,6 +18,7 @@ from test_captioning import blip_folder  # noqa: F401 (a fixture)
 
 import app
 from colorization.demo import captions, messages, visits
+from colorization.demo.batch import BatchHandler
 from colorization.demo.color import Color
 from colorization.demo.compare import figure
 from colorization.demo.engine import PLACES, Canceled, Engine, gpu_seconds, on_gpu
@@ -27,11 +28,18 @@ from colorization.demo.rendering import shrink
 from colorization.demo.snippet import python_code
 from colorization.demo.visits import Visits
 from colorization.errors import ColorizationWarning
-from colorization.image_io import ImageError, read_image, read_settings
+from colorization.image_io import ImageError, Photo, read_image, read_settings
+from colorization.pipeline import ChromaPrediction
 
 
 def request(session: str = "session") -> gr.Request:
     return gr.Request(session_hash=session)
+
+
+def sample_as(engine: Engine, visitor: str, photo: Photo, **settings) -> list[ChromaPrediction]:
+    """One request of one call."""
+    with engine.request(visitor) as mine:
+        return engine.sample(mine, "embedded", photo, **settings)
 
 
 @pytest.fixture
@@ -145,7 +153,7 @@ def test_warnings_reach_the_user_who_caused_them_though_handlers_run_side_by_sid
 def test_more_requests_than_places_are_told_that_the_server_is_busy(embedded, example_files):
     """Canceled requests leave the page's queue at once, but their threads still hold a photograph each."""
     engine, photo = Engine({"embedded": embedded}), read_image(example_files[0])
-    sample = partial(engine.sample, "visitor", "embedded", photo, num_inference_steps=1)
+    sample = partial(sample_as, engine, "visitor", photo, num_inference_steps=1)
     with engine._turn:
         threads = [threading.Thread(target=sample) for _ in range(PLACES)]
         for thread in threads:
@@ -188,7 +196,7 @@ def test_one_request_at_a_time(embedded, example_files):
     handle = embedded.unet.register_forward_pre_hook(enter)
     try:
         threads = [
-            threading.Thread(target=engine.sample, args=(str(k), "embedded", photo), kwargs={"num_inference_steps": 2})
+            threading.Thread(target=sample_as, args=(engine, str(k), photo), kwargs={"num_inference_steps": 2})
             for k in range(4)
         ]
         for thread in threads:
@@ -205,18 +213,46 @@ def test_cancel_reaches_only_the_visitor_who_asked(embedded, example_files):
     handle = embedded.unet.register_forward_hook(lambda *_: engine.cancel("me"))
     try:
         with pytest.raises(Canceled):
-            engine.sample("me", "embedded", photo, num_inference_steps=4)
-        assert len(engine.sample("you", "embedded", photo, num_inference_steps=2)) == 1
+            sample_as(engine, "me", photo, num_inference_steps=4)
+        assert len(sample_as(engine, "you", photo, num_inference_steps=2)) == 1
     finally:
         handle.remove()
-    assert len(engine.sample("me", "embedded", photo, num_inference_steps=1)) == 1
+    assert len(sample_as(engine, "me", photo, num_inference_steps=1)) == 1
+
+
+def test_cancel_is_not_forgotten_while_a_request_waits_or_is_between_two_parts(embedded, example_files, color):
+    engine, photo = color._engine, read_image(example_files[0])
+    with engine.request("me") as mine, engine.request("you") as yours:
+        assert engine.sample(mine, "embedded", photo, num_inference_steps=1)
+        engine.cancel("me")
+        with pytest.raises(Canceled):
+            engine.sample(mine, "embedded", photo, num_inference_steps=1)
+        assert engine.sample(yours, "embedded", photo, num_inference_steps=1)
+    handler, errors = BatchHandler(engine, color._visits), []
+
+    def batch() -> None:
+        try:
+            settings = {key: DEFAULTS[key] for key in DEFAULTS if key != "variants"}
+            handler.colorize_batch([str(example_files[0])], "", request=request(), **settings)
+        except gr.Error as error:
+            errors.append(str(error))
+
+    with engine._turn:
+        thread = threading.Thread(target=batch)
+        thread.start()
+        while not engine._requests:
+            time.sleep(0.01)
+        color.cancel(request())
+    thread.join(60)
+    assert errors == ["'Canceled.'"] and not engine._requests
 
 
 def test_the_walk_begins_gray_and_ends_with_the_result(embedded, example_files):
     engine, photo = Engine({"embedded": embedded}), read_image(example_files[0])
     settings = {"num_inference_steps": 3, "seed": 1}
-    walk = engine.trace("me", "embedded", photo, **settings)
-    (result,) = engine.sample("me", "embedded", photo, **settings)
+    with engine.request("me") as mine:
+        walk = engine.trace(mine, "embedded", photo, **settings)
+        (result,) = engine.sample(mine, "embedded", photo, **settings)
     assert len(walk) == 4
     assert not walk[0].chroma.any()
     assert (walk[-1].chroma - result.chroma).abs().max() < 1e-5
@@ -308,7 +344,8 @@ def test_caption_is_suggested_where_the_weights_are(blip_folder, monkeypatch, ex
 
 def test_the_figure_has_a_row_for_each_prediction_and_a_column_for_each_scale(embedded, example_files):
     photo = read_image(example_files[0])
-    predictions = Engine({"e": embedded}).sample("me", "e", photo, num_inference_steps=1, num_images_per_prompt=2)
+    engine = Engine({"embedded": embedded})
+    predictions = sample_as(engine, "me", photo, num_inference_steps=1, num_images_per_prompt=2)
     small = figure(shrink(photo.luma, 200), predictions[:1], ["one"], [1.0])
     large = figure(shrink(photo.luma, 200), predictions, ["one", "two"], [0.5, 1.0, 1.5])
     assert large.width > 1.8 * small.width and large.height > 1.7 * small.height
