@@ -1,5 +1,6 @@
 """The demo's parts: visits, the engine, the Python box, captions, figures, options."""
 
+import platform
 import sys
 import threading
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 import gradio as gr
 import httpx
 import numpy as np
+import psutil
 import pytest
 from conftest import free_port, tiny_pipeline
 from gradio_client import Client, handle_file
@@ -245,6 +247,27 @@ def test_cancel_is_not_forgotten_while_a_request_waits_or_is_between_two_parts(e
         color.cancel(request())
     thread.join(60)
     assert errors == ["'Canceled.'"] and not engine._requests
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries do not say what they keep")
+def test_what_a_request_has_freed_goes_back_to_the_system(embedded, example_files):
+    """Also the holes between what is still in use, and those in the heaps of other threads."""
+    engine, photo, kept = Engine({"embedded": embedded}), read_image(example_files[0]), []
+    process = psutil.Process()
+
+    def leave_holes() -> None:
+        blocks = [np.ones(100_000, np.uint8) for _ in range(1000)]  # a hundred megabytes, too small for maps
+        kept.extend(blocks[::50])
+
+    sample_as(engine, "me", photo, num_inference_steps=1)
+    threads = [threading.Thread(target=leave_holes) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    before = process.memory_info().rss
+    sample_as(engine, "me", photo, num_inference_steps=1)
+    assert process.memory_info().rss < before - 120e6
 
 
 def test_the_walk_begins_gray_and_ends_with_the_result(embedded, example_files):
