@@ -312,6 +312,30 @@ def test_visits_are_bounded_and_leave_nothing(demo_cache, monkeypatch, tmp_path)
     assert not shared.parent.exists() and not any(file.parent.parent.exists() for file in files)
 
 
+def test_an_upload_that_is_sent_again_is_not_deleted_with_the_first_visit(demo_url, example_files):
+    """Of equal files gradio keeps the one that came last; its sender asks for something only afterwards."""
+
+    def upload() -> Path:
+        with open(example_files[5], "rb") as file:
+            (path,) = httpx.post(f"{demo_url}gradio_api/upload", files={"files": ("twice.jpg", file)}).json()
+        return Path(path)
+
+    kept, shared = Visits(), upload()
+    kept.of(request("first"), [str(shared)])
+    assert upload() == shared
+    kept.end(request("first"))
+    assert shared.exists()
+    for last in ("second", "third"):
+        for session in ("second", "third"):
+            upload()
+            kept.of(request(session), [str(shared)])
+        kept.end(request("third" if last == "second" else "second"))
+        assert shared.exists()
+        kept.end(request(last))
+        assert not shared.parent.exists()
+    assert not kept._changed
+
+
 def test_pictures_of_the_page_cannot_be_deleted_as_uploads(demo_cache):
     thumbnail = demo_cache / "thumbnail" / "image.webp"
     thumbnail.parent.mkdir()
