@@ -1,5 +1,6 @@
 """The demo's parts: visits, the engine, the Python box, captions, figures, options."""
 
+import base64
 import platform
 import sys
 import threading
@@ -14,16 +15,18 @@ import numpy as np
 import psutil
 import pytest
 from conftest import free_port, tiny_pipeline
+from gradio.data_classes import ImageData
 from gradio_client import Client, handle_file
 from PIL import Image
 from test_captioning import blip_folder  # noqa: F401 (a fixture)
 
 import app
-from colorization.demo import captions, messages, visits
+from colorization.demo import captions, inputs, messages, visits
 from colorization.demo.batch import BatchHandler
 from colorization.demo.color import Color
-from colorization.demo.compare import figure
+from colorization.demo.compare import Compare, figure
 from colorization.demo.engine import PLACES, Canceled, Engine, gpu_seconds, on_gpu
+from colorization.demo.inputs import PhotoInput
 from colorization.demo.messages import on_page, problems_on_page
 from colorization.demo.page import launch_options
 from colorization.demo.rendering import shrink
@@ -396,6 +399,37 @@ def test_the_figure_has_a_row_for_each_prediction_and_a_column_for_each_scale(em
     small = figure(shrink(photo.luma, 200), predictions[:1], ["one"], [1.0])
     large = figure(shrink(photo.luma, 200), predictions, ["one", "two"], [0.5, 1.0, 1.5])
     assert large.width > 1.8 * small.width and large.height > 1.7 * small.height
+
+
+def test_equal_prompts_samplers_and_color_scales_are_compared_once(color, example_files):
+    handler, settings = Compare(color._engine, color._visits), ("", 1, 1.0, 0, "embedded", request())
+    gallery, button = handler.compare(
+        str(example_files[0]), "red\n red \n\nblue", ["cold", "cold"], [1.5, 0.5, 1.5], *settings
+    )
+    assert [one["caption"] for one in gallery.value] == [
+        f"{prompt} · color scale {scale}" for prompt in ("red", "blue") for scale in ("0.5", "1.5")
+    ]
+    with Image.open(button.value["path"]) as sheet:
+        assert sheet.width < 4 * 330 and sheet.height < 3 * 360
+
+
+def test_data_urls_are_files_of_limited_size(demo_cache, monkeypatch):
+    content = bytes(range(256)) * 4
+    url = f"data:image/png;base64,{base64.b64encode(content).decode()}"
+    photo = PhotoInput(render=False)
+
+    def read(url: str) -> bytes:
+        return Path(photo.preprocess(ImageData(url=url))).read_bytes()
+
+    monkeypatch.setattr(inputs, "MAX_FILE_BYTES", len(content))
+    assert read(url) == content
+    files = set(demo_cache.rglob("*"))
+    with pytest.raises(gr.Error, match="no valid base64"):
+        read(url[:-2] + "?=")
+    monkeypatch.setattr(inputs, "MAX_FILE_BYTES", len(content) - 100)
+    with pytest.raises(gr.Error, match="larger than"):
+        read(url)
+    assert set(demo_cache.rglob("*")) == files
 
 
 def test_thumbnails_of_luma_are_8_bit_and_small():
