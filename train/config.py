@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 import jsonargparse
 import yaml
 
-from colorization.baselines import BASELINES
+from colorization.baselines import TRAINED
 from colorization.loading import EMBEDDED_MODEL
 from colorization.pipeline import REPORT_NEGATIVE_PROMPT
 
@@ -396,7 +396,7 @@ class BaselineModelConfig:
     """The baseline.
 
     Args:
-        name: one of `colorization.baselines.BASELINES`.
+        name: one of `colorization.baselines.TRAINED`.
         options: arguments of its class.
     """
 
@@ -404,7 +404,7 @@ class BaselineModelConfig:
     options: dict = field(default_factory=dict)
 
     def __post_init__(self):
-        _require(self.name in BASELINES, "model.name", f"one of {', '.join(BASELINES)}", self.name)
+        _require(self.name in TRAINED, "model.name", f"one of {', '.join(TRAINED)}", self.name)
 
 
 @dataclass(frozen=True)
