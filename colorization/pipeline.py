@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from diffusers import AutoencoderKL, AutoencoderTiny, DiffusionPipeline, UNet2DConditionModel
 from diffusers.loaders import StableDiffusionLoraLoaderMixin
 from diffusers.utils.torch_utils import randn_tensor
@@ -17,9 +18,10 @@ from transformers import CLIPTextModel, PreTrainedTokenizerBase
 
 from . import __version__
 from .batching import as_list, batches_of_one_shape, is_real, is_whole, model_size, one_per_image, resize_to_tensor
-from .color import rgb_to_chroma
+from .color import merge_luma_chroma, rgb_to_chroma
 from .degradation import start_latent
 from .errors import ColorizationWarning
+from .hints import HintField, check_inside, hints_per_image
 from .image_io import Photo, as_photo
 from .prediction import OUTPUT_TYPES, ChromaPrediction, ColorizationPipelineOutput, render_photo
 from .sampling import SAMPLERS, default_sampler
@@ -58,6 +60,7 @@ class _Job:
     prompt: str
     negative_prompt: str
     seed: int | None
+    hints: HintField | None
 
 
 class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
@@ -327,7 +330,9 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         texts = [job.negative_prompt for job in jobs] if guided else []
         prompt_embeds = self.encode_prompt(texts + [job.prompt for job in jobs])  # [B or 2B, tokens, width]
 
-        # 3. Predict, step
+        # 3. Predict, put in the hints' colors, step
+        z_hint, region = self._encode_hints(jobs, z_gray)
+        constrain = None if region is None else lambda z_hat: torch.lerp(z_hat, z_hint, region)
         self.scheduler.set_timesteps(settings.num_inference_steps, device=device, severity=settings.severity)
         for index, timestep in enumerate(self.scheduler.timesteps):
             model_input = z if self.unet.config.in_channels == z.shape[1] else torch.cat([z, z_gray], dim=1)
@@ -340,18 +345,43 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
                 negative, positive = model_output.chunk(2)
                 model_output = negative + settings.guidance_scale * (positive - negative)
             z, z_hat = self.scheduler.step(
-                model_output, timestep, z, z_gray, z_start=z_start, sampler=settings.sampler, return_dict=False
+                model_output,
+                timestep,
+                z,
+                z_gray,
+                z_start=z_start,
+                sampler=settings.sampler,
+                constrain=constrain,
+                return_dict=False,
             )
             if callback is not None:
                 changed = callback(self, index, timestep, {"latents": z, "pred_original_sample": z_hat}) or {}
                 z, z_hat = changed.get("latents", z), changed.get("pred_original_sample", z_hat)
             progress_bar.update()
 
-        # 4. Color scale of the paper, in latent space
+        # 4. Color scale of the paper, in latent space; not of what the hints ask for
         z = z_hat if self.config.final == "prediction" else z
         if self.config.color_scale_space == "latent":
-            z = torch.lerp(z_gray, z, settings.color_scale)  # exact at a scale of 1
+            scale = settings.color_scale
+            z = torch.lerp(z_gray, z, scale if region is None else region + scale * (1 - region))  # exact at 1
         return z
+
+    def _encode_hints(
+        self, jobs: Sequence[_Job], z_gray: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor] | tuple[None, None]:
+        """Latents of the hints' colors, shaped as `z_gray`, and where they count, `(len(jobs), 1, h, w)` in [0, 1].
+
+        Where only some jobs have hints the region of the others is 0; None where no job has any.
+        """
+        hinted = [index for index, job in enumerate(jobs) if job.hints is not None]
+        if not hinted:
+            return None, None
+        pictures = [merge_luma_chroma(jobs[index].gray[:1] / 2 + 0.5, jobs[index].hints.chroma) for index in hinted]
+        regions = torch.stack([jobs[index].hints.region for index in hinted])
+        z_hint, region = z_gray.clone(), torch.zeros_like(z_gray[:, :1])
+        z_hint[hinted] = self.encode_image(torch.stack(pictures) * 2 - 1)
+        region[hinted] = F.avg_pool2d(regions, self.vae_scale_factor).to(region)
+        return z_hint, region
 
     def predict_colorfulness(self, prediction: ChromaPrediction) -> float:
         """How colorful a prediction's photograph probably was: M of :func:`colorization.color.colorfulness`.
@@ -383,6 +413,7 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         generator: torch.Generator | Sequence[torch.Generator] | None,
         num_images_per_prompt: int,
         severity: float,
+        hints: Sequence | None,
     ) -> list[_Job]:
         """One job per image and variant; checks everything that comes as one value or one per image."""
         count = len(photos)
@@ -408,17 +439,21 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             for value in seeds:
                 if not 0 <= value < 2**63:
                     raise ValueError(f"`seed` must be between 0 and 2**63 - 1, got {value}")
+        all_hints = hints_per_image(hints, count)
+        for photo, own in zip(photos, all_hints, strict=True):
+            check_inside(own, *photo.size)
         jobs = []
         for i, photo in enumerate(photos):
             size = self.model_size(*photo.size)
             gray = resize_to_tensor(photo.luma, size)
             color = resize_to_tensor(photo.rgb, size) if severity < 1 else None
+            field = HintField.spread(all_hints[i], photo.size, gray[:1] / 2 + 0.5) if all_hints[i] else None
             for variant in range(num_images_per_prompt):
                 # Variant k of seed s is seed s + k: each can be made again alone.
                 variant_seed = None if generator is not None else (int(seeds[i]) + variant) % 2**63
                 source = generators[i] if generator is not None else torch.Generator().manual_seed(variant_seed)
                 noise = self._draw_noise(size, source) if self.scheduler.config.noise_scale > 0 else None
-                jobs.append(_Job(len(jobs), gray, color, noise, prompts[i], negatives[i], variant_seed))
+                jobs.append(_Job(len(jobs), gray, color, noise, prompts[i], negatives[i], variant_seed, field))
         return jobs
 
     def _draw_noise(self, size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
@@ -427,7 +462,7 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         return randn_tensor(shape, generator=generator, device=generator.device, dtype=torch.float32)
 
     def _describe(self, job: _Job, settings: _Settings) -> dict:
-        return {
+        described = {
             "software": f"Cold Colorizer {__version__}",
             "model": Path(self.config.get("_name_or_path") or "").name,
             **self.provenance,
@@ -441,6 +476,9 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             "severity": float(settings.severity),
             "seed": job.seed,
         }
+        if job.hints is not None:
+            described["hints"] = [hint.as_list() for hint in job.hints.hints]
+        return described
 
     @torch.no_grad()
     def __call__(
@@ -457,6 +495,7 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         batch_size: int | None = None,
         sampler: str | None = None,
         severity: float = 1.0,
+        hints: Sequence | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
         callback_on_step_end: Callable | None = None,
@@ -494,6 +533,9 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             severity (`float`, defaults to 1.0):
                 1 colors from scratch. Below 1 the input is taken as a faded color photograph at that severity and
                 its remaining color is kept.
+            hints (list of `(x, y, "#rrggbb")` or [`~colorization.hints.Hint`], or one such list per image):
+                Pixels of the photograph and the colors that they and what they are on shall have. Their chroma
+                counts, and `color_scale` does not act on it.
             output_type (`str`, defaults to `"pil"`):
                 `"pil"`, `"np"`, `"pt"`, `"latent"` or `"chroma"`, see [`ColorizationPipelineOutput`].
             return_dict (`bool`, defaults to `True`):
@@ -524,7 +566,9 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
 
         # 2. Luma of every photograph; one job per photograph and variant
         photos = [as_photo(item, keep_color=severity < 1) for item in as_list(image)]
-        jobs = self._prepare_jobs(photos, prompt, negative_prompt, seed, generator, num_images_per_prompt, severity)
+        jobs = self._prepare_jobs(
+            photos, prompt, negative_prompt, seed, generator, num_images_per_prompt, severity, hints
+        )
         descriptions = [self._describe(job, settings) for job in jobs]
 
         # 3. Sample in batches of one latent shape, and decode
@@ -545,7 +589,7 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         # 4. Chroma at full resolution, luminance of the input
         if output_type != "latent":
             results = [
-                ChromaPrediction(chroma, job.gray[:1] / 2 + 0.5, description)
+                ChromaPrediction(chroma, job.gray[:1] / 2 + 0.5, description, job.hints)
                 for chroma, job, description in zip(results, jobs, descriptions, strict=True)
             ]
         if settings.automatic_color_scale:

@@ -8,6 +8,7 @@ import torch
 from diffusers.utils import BaseOutput
 
 from .color import colorize_luma
+from .hints import HintField
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent", "chroma")
 
@@ -40,24 +41,30 @@ class ChromaPrediction:
         guide: luma that the model saw, `(1, h, w)` in [0, 1], float32, CPU.
         settings: what made it. `color_scale` in it is the one asked for: replace it when another is rendered. Where
             "auto" was asked for, it is the number chosen, which `automatic_color_scale` in it repeats.
+        hints: the photograph's color hints, None where there are none. The color scale does not act on them.
     """
 
     chroma: torch.Tensor
     guide: torch.Tensor
     settings: dict
+    hints: HintField | None = None
 
     def render(self, luminance: np.ndarray, color_scale: float | None = None) -> np.ndarray:
         """RGB `(height, width, 3)` for a full-resolution luma `(height, width)`, in its dtype (uint8 or uint16).
 
         Args:
-            luminance: Rec. 601 luma of the photograph.
+            luminance: Rec. 601 luma of the photograph, or of a smaller copy of it.
             color_scale: factor on the decoded chroma; None is the one that was asked for in the call, or 1 when that
                 one has acted in latent space already.
         """
         if color_scale is None:
             in_chroma = self.settings["color_scale_space"] == "chroma"
             color_scale = self.settings["color_scale"] if in_chroma else 1.0
-        return colorize_luma(luminance, self.chroma, self.guide, color_scale)
+        if self.hints is None:
+            return colorize_luma(luminance, self.chroma, self.guide, color_scale)
+        pixels = colorize_luma(luminance, self.hints.blend(color_scale * self.chroma), self.guide)
+        self.hints.pin(pixels, luminance)
+        return pixels
 
 
 def render_photo(prediction: ChromaPrediction, luminance: np.ndarray, output_type: str):

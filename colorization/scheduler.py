@@ -1,5 +1,6 @@
 """The diffusers face of the degradation and the samplers."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -121,6 +122,7 @@ class ColdDiffusionScheduler(SchedulerMixin, ConfigMixin):
         z_gray: torch.Tensor,
         z_start: torch.Tensor | None = None,
         sampler: str | None = None,
+        constrain: Callable[[torch.Tensor], torch.Tensor] | None = None,
         return_dict: bool = True,
     ) -> ColdDiffusionSchedulerOutput | tuple[torch.Tensor, torch.Tensor]:
         """Predict the color latent and move to the next severity.
@@ -132,6 +134,7 @@ class ColdDiffusionScheduler(SchedulerMixin, ConfigMixin):
             z_gray: the gray latent.
             z_start: the latent at severity 1; required when `noise_scale` > 0, default `z_gray`.
             sampler: "cold", "naive" or "euler"; None is "euler" when `noise_scale` > 0, else "cold".
+            constrain: applied to the predicted color latent before the step, e.g. to put in what is known of it.
             return_dict: False returns a tuple.
         """
         noise_scale = self.config.noise_scale
@@ -142,6 +145,7 @@ class ColdDiffusionScheduler(SchedulerMixin, ConfigMixin):
         index = self._step_index(timestep)
         severity, next_severity = self.severities[index], self.severities[index + 1]
         z_hat = predict_z_color(model_output, sample, severity, self.config.prediction_type)
+        z_hat = z_hat if constrain is None else constrain(z_hat)
         sampler = sampling.default_sampler(noise_scale) if sampler is None else sampler
         prev_sample = sampling.step(sampler, sample, z_hat, z_start, severity, next_severity)
         if not return_dict:

@@ -1,5 +1,7 @@
 """The demo's parts: visits, the engine, the Python box, captions, figures, options."""
 
+import base64
+import platform
 import sys
 import threading
 import time
@@ -10,28 +12,39 @@ from pathlib import Path
 import gradio as gr
 import httpx
 import numpy as np
+import psutil
 import pytest
 from conftest import free_port, tiny_pipeline
+from gradio.data_classes import ImageData
 from gradio_client import Client, handle_file
 from PIL import Image
 from test_captioning import blip_folder  # noqa: F401 (a fixture)
 
 import app
-from colorization.demo import captions, messages, visits
+from colorization.demo import captions, inputs, messages, visits
+from colorization.demo.batch import BatchHandler
 from colorization.demo.color import Color
-from colorization.demo.compare import figure
+from colorization.demo.compare import Compare, figure
 from colorization.demo.engine import PLACES, Canceled, Engine, gpu_seconds, on_gpu
+from colorization.demo.inputs import PhotoInput
 from colorization.demo.messages import on_page, problems_on_page
 from colorization.demo.page import launch_options
 from colorization.demo.rendering import shrink
 from colorization.demo.snippet import python_code
 from colorization.demo.visits import Visits
 from colorization.errors import ColorizationWarning
-from colorization.image_io import ImageError, read_image, read_settings
+from colorization.image_io import ImageError, Photo, read_image, read_settings
+from colorization.pipeline import ChromaPrediction
 
 
 def request(session: str = "session") -> gr.Request:
     return gr.Request(session_hash=session)
+
+
+def sample_as(engine: Engine, visitor: str, photo: Photo, **settings) -> list[ChromaPrediction]:
+    """One request of one call."""
+    with engine.request(visitor) as mine:
+        return engine.sample(mine, "embedded", photo, **settings)
 
 
 @pytest.fixture
@@ -145,7 +158,7 @@ def test_warnings_reach_the_user_who_caused_them_though_handlers_run_side_by_sid
 def test_more_requests_than_places_are_told_that_the_server_is_busy(embedded, example_files):
     """Canceled requests leave the page's queue at once, but their threads still hold a photograph each."""
     engine, photo = Engine({"embedded": embedded}), read_image(example_files[0])
-    sample = partial(engine.sample, "visitor", "embedded", photo, num_inference_steps=1)
+    sample = partial(sample_as, engine, "visitor", photo, num_inference_steps=1)
     with engine._turn:
         threads = [threading.Thread(target=sample) for _ in range(PLACES)]
         for thread in threads:
@@ -188,7 +201,7 @@ def test_one_request_at_a_time(embedded, example_files):
     handle = embedded.unet.register_forward_pre_hook(enter)
     try:
         threads = [
-            threading.Thread(target=engine.sample, args=(str(k), "embedded", photo), kwargs={"num_inference_steps": 2})
+            threading.Thread(target=sample_as, args=(engine, str(k), photo), kwargs={"num_inference_steps": 2})
             for k in range(4)
         ]
         for thread in threads:
@@ -205,18 +218,67 @@ def test_cancel_reaches_only_the_visitor_who_asked(embedded, example_files):
     handle = embedded.unet.register_forward_hook(lambda *_: engine.cancel("me"))
     try:
         with pytest.raises(Canceled):
-            engine.sample("me", "embedded", photo, num_inference_steps=4)
-        assert len(engine.sample("you", "embedded", photo, num_inference_steps=2)) == 1
+            sample_as(engine, "me", photo, num_inference_steps=4)
+        assert len(sample_as(engine, "you", photo, num_inference_steps=2)) == 1
     finally:
         handle.remove()
-    assert len(engine.sample("me", "embedded", photo, num_inference_steps=1)) == 1
+    assert len(sample_as(engine, "me", photo, num_inference_steps=1)) == 1
+
+
+def test_cancel_is_not_forgotten_while_a_request_waits_or_is_between_two_parts(embedded, example_files, color):
+    engine, photo = color._engine, read_image(example_files[0])
+    with engine.request("me") as mine, engine.request("you") as yours:
+        assert engine.sample(mine, "embedded", photo, num_inference_steps=1)
+        engine.cancel("me")
+        with pytest.raises(Canceled):
+            engine.sample(mine, "embedded", photo, num_inference_steps=1)
+        assert engine.sample(yours, "embedded", photo, num_inference_steps=1)
+    handler, errors = BatchHandler(engine, color._visits), []
+
+    def batch() -> None:
+        try:
+            settings = {key: DEFAULTS[key] for key in DEFAULTS if key != "variants"}
+            handler.colorize_batch([str(example_files[0])], "", request=request(), **settings)
+        except gr.Error as error:
+            errors.append(str(error))
+
+    with engine._turn:
+        thread = threading.Thread(target=batch)
+        thread.start()
+        while not engine._requests:
+            time.sleep(0.01)
+        color.cancel(request())
+    thread.join(60)
+    assert errors == ["'Canceled.'"] and not engine._requests
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries do not say what they keep")
+def test_what_a_request_has_freed_goes_back_to_the_system(embedded, example_files):
+    """Also the holes between what is still in use, and those in the heaps of other threads."""
+    engine, photo, kept = Engine({"embedded": embedded}), read_image(example_files[0]), []
+    process = psutil.Process()
+
+    def leave_holes() -> None:
+        blocks = [np.ones(100_000, np.uint8) for _ in range(1000)]  # a hundred megabytes, too small for maps
+        kept.extend(blocks[::50])
+
+    sample_as(engine, "me", photo, num_inference_steps=1)
+    threads = [threading.Thread(target=leave_holes) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    before = process.memory_info().rss
+    sample_as(engine, "me", photo, num_inference_steps=1)
+    assert process.memory_info().rss < before - 120e6
 
 
 def test_the_walk_begins_gray_and_ends_with_the_result(embedded, example_files):
     engine, photo = Engine({"embedded": embedded}), read_image(example_files[0])
     settings = {"num_inference_steps": 3, "seed": 1}
-    walk = engine.trace("me", "embedded", photo, **settings)
-    (result,) = engine.sample("me", "embedded", photo, **settings)
+    with engine.request("me") as mine:
+        walk = engine.trace(mine, "embedded", photo, **settings)
+        (result,) = engine.sample(mine, "embedded", photo, **settings)
     assert len(walk) == 4
     assert not walk[0].chroma.any()
     assert (walk[-1].chroma - result.chroma).abs().max() < 1e-5
@@ -251,6 +313,30 @@ def test_visits_are_bounded_and_leave_nothing(demo_cache, monkeypatch, tmp_path)
     assert shared.exists()
     kept.end(request("d"))
     assert not shared.parent.exists() and not any(file.parent.parent.exists() for file in files)
+
+
+def test_an_upload_that_is_sent_again_is_not_deleted_with_the_first_visit(demo_url, example_files):
+    """Of equal files gradio keeps the one that came last; its sender asks for something only afterwards."""
+
+    def upload() -> Path:
+        with open(example_files[5], "rb") as file:
+            (path,) = httpx.post(f"{demo_url}gradio_api/upload", files={"files": ("twice.jpg", file)}).json()
+        return Path(path)
+
+    kept, shared = Visits(), upload()
+    kept.of(request("first"), [str(shared)])
+    assert upload() == shared
+    kept.end(request("first"))
+    assert shared.exists()
+    for last in ("second", "third"):
+        for session in ("second", "third"):
+            upload()
+            kept.of(request(session), [str(shared)])
+        kept.end(request("third" if last == "second" else "second"))
+        assert shared.exists()
+        kept.end(request(last))
+        assert not shared.parent.exists()
+    assert not kept._changed
 
 
 def test_pictures_of_the_page_cannot_be_deleted_as_uploads(demo_cache):
@@ -308,10 +394,42 @@ def test_caption_is_suggested_where_the_weights_are(blip_folder, monkeypatch, ex
 
 def test_the_figure_has_a_row_for_each_prediction_and_a_column_for_each_scale(embedded, example_files):
     photo = read_image(example_files[0])
-    predictions = Engine({"e": embedded}).sample("me", "e", photo, num_inference_steps=1, num_images_per_prompt=2)
+    engine = Engine({"embedded": embedded})
+    predictions = sample_as(engine, "me", photo, num_inference_steps=1, num_images_per_prompt=2)
     small = figure(shrink(photo.luma, 200), predictions[:1], ["one"], [1.0])
     large = figure(shrink(photo.luma, 200), predictions, ["one", "two"], [0.5, 1.0, 1.5])
     assert large.width > 1.8 * small.width and large.height > 1.7 * small.height
+
+
+def test_equal_prompts_samplers_and_color_scales_are_compared_once(color, example_files):
+    handler, settings = Compare(color._engine, color._visits), ("", 1, 1.0, 0, "embedded", request())
+    gallery, button = handler.compare(
+        str(example_files[0]), "red\n red \n\nblue", ["cold", "cold"], [1.5, 0.5, 1.5], *settings
+    )
+    assert [one["caption"] for one in gallery.value] == [
+        f"{prompt} · color scale {scale}" for prompt in ("red", "blue") for scale in ("0.5", "1.5")
+    ]
+    with Image.open(button.value["path"]) as sheet:
+        assert sheet.width < 4 * 330 and sheet.height < 3 * 360
+
+
+def test_data_urls_are_files_of_limited_size(demo_cache, monkeypatch):
+    content = bytes(range(256)) * 4
+    url = f"data:image/png;base64,{base64.b64encode(content).decode()}"
+    photo = PhotoInput(render=False)
+
+    def read(url: str) -> bytes:
+        return Path(photo.preprocess(ImageData(url=url))).read_bytes()
+
+    monkeypatch.setattr(inputs, "MAX_FILE_BYTES", len(content))
+    assert read(url) == content
+    files = set(demo_cache.rglob("*"))
+    with pytest.raises(gr.Error, match="no valid base64"):
+        read(url[:-2] + "?=")
+    monkeypatch.setattr(inputs, "MAX_FILE_BYTES", len(content) - 100)
+    with pytest.raises(gr.Error, match="larger than"):
+        read(url)
+    assert set(demo_cache.rglob("*")) == files
 
 
 def test_thumbnails_of_luma_are_8_bit_and_small():

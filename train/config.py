@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 import jsonargparse
 import yaml
 
-from colorization.baselines import BASELINES
+from colorization.baselines import TRAINED
 from colorization.loading import EMBEDDED_MODEL
 from colorization.pipeline import REPORT_NEGATIVE_PROMPT
 
@@ -129,6 +129,7 @@ class DataConfig:
         flip: mirror half of the samples.
         augment_probability: share of the photographs that get blur, contrast, brightness or chroma changes.
         saturation_probability: share of the photographs that get a saturation and chroma boost.
+        caption_column: what is read as caption; "label" takes the words of the label, which name no colors.
         caption_dropout: share of the samples that are trained without their caption.
         cache: encode everything once and train from the cache; false encodes on the fly.
         cache_directory: where caches lie; null is the folder "cache" beside the run.
@@ -147,6 +148,7 @@ class DataConfig:
     flip: bool = True
     augment_probability: float = 0.1
     saturation_probability: float = 0.4
+    caption_column: Literal["caption", "label"] = "caption"
     caption_dropout: float = 0.1
     cache: bool = True
     cache_directory: str | None = None
@@ -394,7 +396,7 @@ class BaselineModelConfig:
     """The baseline.
 
     Args:
-        name: one of `colorization.baselines.BASELINES`.
+        name: one of `colorization.baselines.TRAINED`.
         options: arguments of its class.
     """
 
@@ -402,7 +404,7 @@ class BaselineModelConfig:
     options: dict = field(default_factory=dict)
 
     def __post_init__(self):
-        _require(self.name in BASELINES, "model.name", f"one of {', '.join(BASELINES)}", self.name)
+        _require(self.name in TRAINED, "model.name", f"one of {', '.join(TRAINED)}", self.name)
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,11 @@ class BatchHandler:
             raise gr.Error("Choose some photographs or a zip archive first.", print_exception=False)
         visit = self._visits.of(request, files)
         visit.folder.mkdir(parents=True, exist_ok=True)
-        with problems_on_page(), tempfile.TemporaryDirectory(dir=visit.folder) as name:
+        with (
+            problems_on_page(),
+            self._engine.request(visit.visitor) as run,
+            tempfile.TemporaryDirectory(dir=visit.folder) as name,
+        ):
             folder = Path(name)
             try:
                 batch = collect(files, folder)
@@ -63,7 +67,7 @@ class BatchHandler:
                 raise gr.Error(str(error), print_exception=False) from error
             targets = _targets(batch, folder, SUFFIXES[file_format])
             report = self._color(
-                visit.visitor,
+                run,
                 model,
                 [Task(batch.files[name], target) for name, target in targets.items()],
                 prompt=prompt,
@@ -85,7 +89,7 @@ class BatchHandler:
                 pack(done, archive)
         return archive, _summary(report.done, problems)
 
-    def _color(self, visitor: str, model: str, tasks: list[Task], **settings) -> BatchReport:
+    def _color(self, run: str, model: str, tasks: list[Task], **settings) -> BatchReport:
         report, written = BatchReport(total=len(tasks)), 0
         for start in range(0, len(tasks), _FILES_AT_ONCE):
             some = tasks[start : start + _FILES_AT_ONCE]
@@ -93,7 +97,7 @@ class BatchHandler:
                 for task in some:
                     report.fail(task.source, f"not done, the results exceed {MAX_BYTES >> 30} GB already")
                 continue
-            report = self._engine.color_files(visitor, model, some, report, **settings)
+            report = self._engine.color_files(run, model, some, report, **settings)
             written += sum(task.target.stat().st_size for task in some if task.target.exists())
         return report
 

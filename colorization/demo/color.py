@@ -63,10 +63,10 @@ class Color:
             raise gr.Error("Choose a photograph first.", print_exception=False)
         visit = self._visits.of(request, [image])
         image = visit.originals.get(image, image)
-        with problems_on_page(image):
+        with problems_on_page(image), self._engine.request(visit.visitor) as run:
             photo = read_photo(image)
             predictions = self._engine.sample(
-                visit.visitor,
+                run,
                 model,
                 photo,
                 prompt=prompt,

@@ -42,7 +42,8 @@ class Compare:
             raise gr.Error("Choose a photograph first.", print_exception=False)
         lines = list(dict.fromkeys(line.strip() for line in prompts.splitlines() if line.strip())) or [""]
         scales = sorted({float(scale) for scale in color_scales}) or [1.0]
-        rows = list(product(lines, dict.fromkeys(samplers) or [None]))
+        samplers = list(dict.fromkeys(samplers))
+        rows = list(product(lines, samplers or [None]))
         if len(rows) > MAX_ROWS:
             raise gr.Error(
                 f"{len(lines)} prompts with {len(samplers)} samplers are {len(rows)} rows; at most {MAX_ROWS} fit.",
@@ -50,11 +51,11 @@ class Compare:
             )
         visit = self._visits.of(request, [image])
         image = visit.originals.get(image, image)
-        with problems_on_page(image):
+        with problems_on_page(image), self._engine.request(visit.visitor) as run:
             photo = read_photo(image)
             predictions = [
                 self._engine.sample(
-                    visit.visitor,
+                    run,
                     model,
                     photo,
                     prompt=prompt,

@@ -1,7 +1,10 @@
 """The loaded models and the one place that runs them: one request at a time, each of which can be canceled."""
 
+import ctypes
 import importlib
 import importlib.util
+import secrets
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -63,6 +66,16 @@ def gpu_seconds(photos: int, steps: int) -> float:
     return min(_GPU_SECONDS + _GPU_SECONDS_PER_STEP * photos * steps, _GPU_SECONDS_AT_MOST)
 
 
+def give_back_memory() -> None:
+    """Return what is free in the heap to the system, where the C library has a function for that (glibc).
+
+    glibc keeps heaps for the threads, gradio calls the handlers from whichever thread is idle, and every heap would
+    stay as large and as fragmented as its largest request made it.
+    """
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        trim(ctypes.c_size_t(0))
+
+
 class Engine:
     """Models by name; the first is the default.
 
@@ -76,17 +89,16 @@ class Engine:
         self._pipelines = dict(pipelines)
         self._turn = threading.Lock()
         self._places = threading.BoundedSemaphore(PLACES)
-        self._canceled: set[str] = set()
-        self._running: str | None = None
+        self._requests: dict[str, str] = {}  # request -> visitor; without those that are canceled
         self._sample = on_gpu(
-            self._sample_here, lambda visitor, model, photo, settings: gpu_seconds(1, settings["num_inference_steps"])
+            self._sample_here, lambda request, model, photo, settings: gpu_seconds(1, settings["num_inference_steps"])
         )
         self._trace = on_gpu(
-            self._trace_here, lambda visitor, model, photo, settings: gpu_seconds(1, settings["num_inference_steps"])
+            self._trace_here, lambda request, model, photo, settings: gpu_seconds(1, settings["num_inference_steps"])
         )
         self._color_files = on_gpu(
             self._color_files_here,
-            lambda visitor, model, tasks, report, settings: gpu_seconds(len(tasks), settings["num_inference_steps"]),
+            lambda request, model, tasks, report, settings: gpu_seconds(len(tasks), settings["num_inference_steps"]),
         )
 
     @property
@@ -102,11 +114,24 @@ class Engine:
         """Whether other seeds give other colors."""
         return self._pipelines[model].scheduler.config.noise_scale > 0
 
-    def sample(self, visitor: str, model: str, photo: Photo, **settings) -> list[ChromaPrediction]:
+    @contextmanager
+    def request(self, visitor: str) -> Iterator[str]:
+        """A request of a visitor, one call of the methods below or several; the value names it there.
+
+        Until its end `cancel` stops it, also while it waits or is between two calls.
+        """
+        request = secrets.token_hex(8)
+        self._requests[request] = visitor
+        try:
+            yield request
+        finally:
+            self._requests.pop(request, None)
+
+    def sample(self, request: str, model: str, photo: Photo, **settings) -> list[ChromaPrediction]:
         """What a model says about a photograph, once for each variant. The color scale comes later, in rendering.
 
         Args:
-            visitor: whose request it is, see `cancel`.
+            request: as `request` has named it.
             model: one of `models`.
             photo: the photograph.
             settings: further arguments of the pipeline's call; `num_inference_steps` is needed.
@@ -115,60 +140,60 @@ class Engine:
             Canceled: `cancel` was called meanwhile.
             ValueError: a setting is out of range.
         """
-        with self._one_at_a_time(visitor):
-            return self._sample(visitor, model, photo, settings)
+        with self._one_at_a_time(request):
+            return self._sample(request, model, photo, settings)
 
-    def trace(self, visitor: str, model: str, photo: Photo, **settings) -> list[ChromaPrediction]:
+    def trace(self, request: str, model: str, photo: Photo, **settings) -> list[ChromaPrediction]:
         """The gray start and the prediction after each step, decoded; arguments and errors as in `sample`."""
-        with self._one_at_a_time(visitor):
-            return self._trace(visitor, model, photo, settings)
+        with self._one_at_a_time(request):
+            return self._trace(request, model, photo, settings)
 
     def color_files(
-        self, visitor: str, model: str, tasks: Sequence[Task], report: BatchReport, **settings
+        self, request: str, model: str, tasks: Sequence[Task], report: BatchReport, **settings
     ) -> BatchReport:
         """Color files; the report of what became of them. Arguments and errors as in `sample`."""
-        with self._one_at_a_time(visitor):
-            return self._color_files(visitor, model, list(tasks), report, settings)
+        with self._one_at_a_time(request):
+            return self._color_files(request, model, list(tasks), report, settings)
 
     def cancel(self, visitor: str) -> None:
-        """Stop what runs for this visitor before its next step."""
-        if self._running == visitor:
-            self._canceled.add(visitor)
+        """Stop this visitor's requests before their next step; those that come later are not touched."""
+        for request, whose in list(self._requests.items()):
+            if whose == visitor:
+                self._requests.pop(request, None)
 
     @contextmanager
-    def _one_at_a_time(self, visitor: str) -> Iterator[None]:
+    def _one_at_a_time(self, request: str) -> Iterator[None]:
         # The page's queue does the same, but forgets a canceled request while its thread still samples or waits.
         if not self._places.acquire(blocking=False):
             raise gr.Error(BUSY, print_exception=False)
         try:
             with self._turn:
-                self._running = visitor
+                self._stop_if_canceled(request)
                 try:
                     yield
                 finally:
-                    self._running = None
-                    self._canceled.discard(visitor)
+                    give_back_memory()
         finally:
             self._places.release()
 
-    def _stop_if_canceled(self, visitor: str) -> None:
-        if visitor in self._canceled:
+    def _stop_if_canceled(self, request: str) -> None:
+        if request not in self._requests:
             raise Canceled
 
-    def _sample_here(self, visitor: str, model: str, photo: Photo, settings: dict) -> list[ChromaPrediction]:
+    def _sample_here(self, request: str, model: str, photo: Photo, settings: dict) -> list[ChromaPrediction]:
         progress = gr.Progress()
 
         def after_step(pipeline, index, timestep, tensors) -> None:
-            self._stop_if_canceled(visitor)
+            self._stop_if_canceled(request)
             progress((index + 1, len(pipeline.scheduler.timesteps)), desc="Coloring", unit="steps")
 
         return self._call(model, photo, settings, after_step)
 
-    def _trace_here(self, visitor: str, model: str, photo: Photo, settings: dict) -> list[ChromaPrediction]:
+    def _trace_here(self, request: str, model: str, photo: Photo, settings: dict) -> list[ChromaPrediction]:
         chromas = []
 
         def after_step(pipeline, index, timestep, tensors) -> None:
-            self._stop_if_canceled(visitor)
+            self._stop_if_canceled(request)
             chromas.append(rgb_to_chroma(pipeline.decode_latents(tensors["pred_original_sample"])).cpu()[0])
 
         (last,) = self._call(model, photo, settings, after_step)
@@ -176,12 +201,12 @@ class Engine:
         return [ChromaPrediction(chroma, last.guide, last.settings) for chroma in (gray, *chromas)]
 
     def _color_files_here(
-        self, visitor: str, model: str, tasks: list[Task], report: BatchReport, settings: dict
+        self, request: str, model: str, tasks: list[Task], report: BatchReport, settings: dict
     ) -> BatchReport:
         progress = gr.Progress()
 
         def after_step(*_) -> None:
-            self._stop_if_canceled(visitor)
+            self._stop_if_canceled(request)
             progress((report.done + len(report.failed), report.total), desc="Coloring", unit="photographs")
 
         colorize_files(self._pipelines[model], tasks, report, callback_on_step_end=after_step, **settings)

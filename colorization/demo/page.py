@@ -259,7 +259,7 @@ def _compare_tab(handler: Compare, color: Color, chosen: PhotoInput, settings: _
     )
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=320):
-            image = PhotoInput(label="Photograph", sources=["upload", "clipboard"], height=220)
+            image = PhotoInput(label="Photograph", sources=["upload", "clipboard"], height=220, elem_id="compared")
             prompts = gr.Textbox(
                 "red\ngreen\nblue", label="Prompts, one per line", info="empty: without a prompt", lines=3, max_lines=8
             )

@@ -93,6 +93,7 @@ class Visits:
         self._visits: OrderedDict[str, Visit] = OrderedDict()
         self._lock = threading.Lock()
         self._page_files: set[str] = set()
+        self._changed: dict[str, int] = {}  # upload of a visit -> when it was written, in nanoseconds
 
     def spare_page_files(self) -> None:
         """Never delete what is in gradio's folder now: a visitor may name the page's own pictures as uploads."""
@@ -113,7 +114,10 @@ class Visits:
                 visit = Visit(session, Path(get_upload_folder(), f"visit-{secrets.token_hex(8)}"))
             self._visits[session] = visit
             visit.seen = time.monotonic()
-            visit.uploads.update(path for path in uploads if path not in self._page_files)
+            for path in uploads:
+                if path not in self._page_files and (changed := _changed(path)) is not None:
+                    visit.uploads.add(path)
+                    self._changed[path] = changed
             overdue = [old for old in self._visits.values() if visit.seen - old.seen > SECONDS_AT_MOST]
             overdue += list(self._visits.values())[: max(0, len(self._visits) - VISITS_AT_MOST)]
             for old in overdue:
@@ -142,8 +146,18 @@ class Visits:
         visit.closed = True
         self._visits.pop(visit.visitor, None)
         shutil.rmtree(visit.folder, ignore_errors=True)
-        # gradio stores equal uploads of several visitors once
+        # gradio stores equal uploads of several visitors once, and a visitor is known here a little after the upload:
+        # a file that was written again meanwhile is somebody's who has yet to ask for something.
         for path in visit.uploads - {path for other in self._visits.values() for path in other.uploads}:
-            with suppress(OSError):
-                os.unlink(path)
-                os.rmdir(os.path.dirname(path))
+            if self._changed.pop(path, None) == _changed(path):
+                with suppress(OSError):
+                    os.unlink(path)
+                    os.rmdir(os.path.dirname(path))
+
+
+def _changed(path: str) -> int | None:
+    """When a file was written or moved to its place, in nanoseconds; None where there is none."""
+    try:
+        return os.stat(path).st_ctime_ns
+    except OSError:
+        return None

@@ -37,10 +37,10 @@ class Walk:
         """The gray photograph, and what the model takes for its colors after each step."""
         visit = self._visits.of(request)
         path = visit.originals.get(image, image) or self._example
-        with problems_on_page(path):
+        with problems_on_page(path), self._engine.request(visit.visitor) as run:
             photo = read_photo(path)
             predictions = self._engine.trace(
-                visit.visitor,
+                run,
                 model,
                 photo,
                 prompt=prompt,

@@ -1,0 +1,234 @@
+"""What color hints do: how well the hinted pixels are met, and how much closer the picture gets to its original.
+
+    python -m eval.hints                                          # the photographs of examples/
+    python -m eval.hints --dataset imagefolder:photos --output hints.json
+
+For every photograph k random pixels get hints, once with the original's own colors and once with arbitrary ones: of a
+random hue, as vivid as the pixel's luma allows. At the hints CIEDE2000 is measured between the picture and the hint's
+chroma at the photograph's luma, both at full resolution. PSNR against the original is that of the model without hints,
+of the model with them, and of the same hints spread over the whole photograph by the solver alone, with the reach that
+the model's hints have ("solver") and without a limit as in Levin, Lischinski and Weiss ("solver_unlimited").
+"""
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from colorization.cli import Parser, at_least, share_cores
+
+from .benchmark import EXAMPLES
+from .summary import mean_metric, package_versions, to_tensor, write_result
+
+RESULTS = Path(__file__).parent / "results" / "hints.json"
+COUNTS = (1, 5, 20)
+CLOSE = 10.0  # CIEDE2000
+PACKAGES = ("torch", "diffusers", "transformers", "numpy", "scipy", "pillow")
+FORMAT = 1
+
+
+def random_hints(original: np.ndarray, count: int, rng: np.random.Generator) -> tuple[list, list]:
+    """Hints (x, y, "#rrggbb") for `count` different random pixels: with the original's colors, with arbitrary ones.
+
+    Args:
+        original: RGB uint8 `(height, width, 3)`.
+        count: how many, at most as many as there are pixels.
+        rng: draws pixels and hues.
+    """
+    import torch
+
+    from colorization.color import luma, merge_luma_chroma
+
+    height, width = original.shape[:2]
+    rows, columns = np.divmod(rng.choice(height * width, count, replace=False), width)
+    own = original[rows, columns]
+    angle = torch.from_numpy(rng.uniform(0, 2 * math.pi, count)).float()
+    chroma = torch.stack([angle.cos(), angle.sin()])[None, :, None] / 2
+    rgb = merge_luma_chroma(luma(to_tensor(own[None])), chroma)  # (1, 3, 1, count)
+    arbitrary = (255 * rgb[0, :, 0].T).round().to(torch.uint8).numpy()
+
+    def hints(colors: np.ndarray) -> list:
+        places = zip(columns.tolist(), rows.tolist(), colors, strict=True)
+        return [(x, y, f"#{bytes(color).hex()}") for x, y, color in places]
+
+    return hints(own), hints(arbitrary)
+
+
+def hint_errors(picture: np.ndarray, luminance: np.ndarray, hints: Sequence) -> np.ndarray:
+    """CIEDE2000 at each hint between a picture and the hint's chroma at the photograph's luma, `(len(hints),)`.
+
+    Args:
+        picture: RGB uint8 `(height, width, 3)`.
+        luminance: of the photograph, uint8 `(height, width)`.
+        hints: (x, y, "#rrggbb").
+    """
+    import torch
+
+    from colorization.color import merge_luma_chroma, rgb_to_lab
+    from colorization.hints import parse_hints
+
+    from .pixel_metrics import ciede2000
+
+    hints = parse_hints(hints)
+    rows, columns = [hint.y for hint in hints], [hint.x for hint in hints]
+    y = torch.from_numpy(luminance[rows, columns]).float().view(1, 1, 1, -1) / 255
+    chroma = torch.tensor([hint.chroma for hint in hints]).T.view(1, 2, 1, -1)
+    wanted, found = merge_luma_chroma(y, chroma), to_tensor(picture[rows, columns][None])
+    return ciede2000(rgb_to_lab(found), rgb_to_lab(wanted))[0, 0].numpy()
+
+
+def measure_photo(
+    pipeline,
+    original: np.ndarray,
+    counts: Sequence[int],
+    seed: int,
+    rng: np.random.Generator,
+    steps: int | None = None,
+) -> dict:
+    """PSNR of each way to color one photograph, and CIEDE2000 at its hints.
+
+    Args:
+        pipeline: a :class:`~colorization.ColorizationPipeline`.
+        original: RGB uint8 `(height, width, 3)`.
+        counts: numbers of hints.
+        seed: of the model's noise.
+        rng: draws the hints.
+        steps: of sampling; None is the model's default.
+
+    Returns:
+        `psnr`: (way, k) -> dB, k 0 without hints; `errors`: (colors, k) -> `(k,)`.
+    """
+    from colorization.hints import REACH, HintField
+    from colorization.image_io import as_photo
+    from colorization.prediction import ChromaPrediction
+
+    from .pixel_metrics import psnr
+
+    photo = as_photo(original)
+    drawn = {count: random_hints(original, count, rng) for count in counts}
+    all_hints = [[], *(hints for pair in drawn.values() for hints in pair)]
+    predictions = pipeline(
+        [photo] * len(all_hints), hints=all_hints, seed=seed, num_inference_steps=steps, output_type="chroma"
+    ).images
+    reference = to_tensor(original)
+
+    def closeness(picture: np.ndarray) -> float:
+        return psnr(to_tensor(picture), reference).item()
+
+    plain, *hinted = predictions
+    measured = {"psnr": {("model", 0): closeness(plain.render(photo.luma))}, "errors": {}}
+    for (count, pair), own, arbitrary in zip(drawn.items(), hinted[::2], hinted[1::2], strict=True):
+        pictures = [prediction.render(photo.luma) for prediction in (own, arbitrary)]
+        for colors, picture, hints in zip(("original", "arbitrary"), pictures, pair, strict=True):
+            measured["errors"][colors, count] = hint_errors(picture, photo.luma, hints)
+        measured["psnr"]["model", count] = closeness(pictures[0])
+        for way, reach in (("solver", REACH), ("solver_unlimited", math.inf)):
+            field = HintField.spread(own.hints.hints, photo.size, own.guide, reach)
+            alone = ChromaPrediction(field.chroma, own.guide, {}, field)
+            measured["psnr"][way, count] = closeness(alone.render(photo.luma, 1.0))
+    return measured
+
+
+def summarize(photos: Sequence[dict], counts: Sequence[int], seed: int) -> dict:
+    """What `measure_photo` gave for several photographs, as metrics; gains are over the model without hints."""
+    rng = np.random.default_rng(seed)
+    plain = np.array([photo["psnr"]["model", 0] for photo in photos])
+    result = {"psnr_without_hints": mean_metric(plain, rng), "hints_per_photograph": {}}
+    for count in counts:
+        part = {"ciede2000_at_hints": {}, "psnr": {}, "psnr_gain": {}}
+        for colors in ("original", "arbitrary"):
+            errors = np.concatenate([photo["errors"][colors, count] for photo in photos])
+            part["ciede2000_at_hints"][colors] = {
+                "median": float(np.median(errors)),
+                "percentile_95": float(np.percentile(errors, 95)),
+                "maximum": float(errors.max()),
+                "share_within_10": float((errors <= CLOSE).mean()),
+                "n": len(errors),
+            }
+        for way in ("model", "solver", "solver_unlimited"):
+            values = np.array([photo["psnr"][way, count] for photo in photos])
+            part["psnr"][way] = mean_metric(values, rng)
+            part["psnr_gain"][way] = mean_metric(values - plain, rng)
+        result["hints_per_photograph"][str(count)] = part
+    return result
+
+
+def measure(spec: str, counts: Sequence[int], seed: int, limit: int | None, model: str, steps: int | None) -> dict:
+    """Measure a data set's photographs that are in color; see the module.
+
+    Raises:
+        ValueError: no such data set, or no color photograph in it.
+    """
+    from tqdm import tqdm
+
+    from colorization import load_pipeline
+
+    from .datasets import list_photos
+    from .photos import NamedPhoto, is_gray, photo_seed
+
+    photos = list_photos(spec, limit)
+    pipeline = load_pipeline(model)
+    pipeline.set_progress_bar_config(disable=True)
+    measured = []
+    for source in tqdm(photos.sources, unit="photo"):
+        photo = NamedPhoto(source.id, source.read(), "")
+        original = photo.pixels()
+        if not is_gray(original):
+            own_seed = photo_seed(seed, photo)
+            measured.append(
+                measure_photo(pipeline, original, counts, own_seed, np.random.default_rng(own_seed), steps)
+            )
+    if not measured:
+        raise ValueError(f"argument --dataset: {spec} holds no color photographs")
+    config = pipeline.config
+    return {
+        "format": FORMAT,
+        "dataset": photos.name,
+        "n": len(measured),
+        "seed": seed,
+        "model": model,
+        "settings": {
+            "resolution": config.resolution,
+            "num_inference_steps": steps or config.default_num_inference_steps,
+            "color_scale": config.default_color_scale,
+            "prompt": "",
+        },
+        "versions": package_versions(PACKAGES),
+        **summarize(measured, counts, seed),
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    parser = Parser(
+        prog="python -m eval.hints", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--dataset", default=f"imagefolder:{EXAMPLES}", metavar="SPEC", help="imagefolder:PATH or what else has color"
+    )
+    parser.add_argument("--limit", type=at_least(1), metavar="N", help="only a random sample of N, always the same")
+    parser.add_argument("--counts", nargs="+", type=at_least(1), default=COUNTS, metavar="K", help="hints at a time")
+    parser.add_argument("--seed", type=at_least(0), default=0, metavar="N", help="of noise and hints (default: 0)")
+    parser.add_argument("--model", default="embedded", metavar="ID_OR_DIR", help='default: "embedded"')
+    parser.add_argument("--steps", type=at_least(1), metavar="N", help="sampling steps (default: the model's)")
+    parser.add_argument("--output", type=Path, default=RESULTS, metavar="FILE", help=f"default: {RESULTS.name}")
+    arguments = parser.parse_args(argv)
+    share_cores()
+    try:
+        result = measure(
+            arguments.dataset, arguments.counts, arguments.seed, arguments.limit, arguments.model, arguments.steps
+        )
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
+        write_result(arguments.output, result)
+    except (OSError, ValueError) as error:
+        parser.error(" ".join(str(error).split()))
+    print(json.dumps(result, indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
