@@ -7,6 +7,7 @@ import gradio as gr
 
 from .engine import Engine
 from .messages import problems_on_page
+from .placing import add_line, read_lines
 from .rendering import (
     read_photo,
     rendered_settings,
@@ -40,6 +41,7 @@ class Color:
         variants: int,
         file_format: str,
         model: str,
+        hints: str,
         request: gr.Request,
     ) -> tuple[Pictures, str]:
         """Color a photograph. Its luminance, size, bit depth and transparency are kept; colors it has are ignored.
@@ -55,6 +57,7 @@ class Color:
             variants: 1 to 4; the page shows them all, this answer holds the first. Variant k has the seed + k.
             file_format: "PNG" (lossless) or "JPEG".
             model: one of the models that the server has loaded.
+            hints: colors of single places, one a line: x,y,#rrggbb with pixels counted from 0 at the top left.
 
         Returns:
             The gray and the colored picture, at most 4096 pixels wide or high, and the file at full size.
@@ -64,7 +67,7 @@ class Color:
         visit = self._visits.of(request, [image])
         image = visit.originals.get(image, image)
         with problems_on_page(image), self._engine.request(visit.visitor) as run:
-            photo = read_photo(image)
+            photo, placed = read_photo(image), read_lines(hints)
             predictions = self._engine.sample(
                 run,
                 model,
@@ -75,6 +78,7 @@ class Color:
                 guidance_scale=guidance_scale,
                 seed=seed,
                 num_images_per_prompt=variants,
+                **({"hints": placed} if placed else {}),  # not every model knows them
             )
             before = write_before(visit, photo)
             after = write_after(visit, photo, predictions[0], color_scale)
@@ -100,6 +104,13 @@ class Color:
             shown = write_before(visit, photo, kind="shown")
             visit.originals = {shown: original}
         return shown, (before, before), *nothing
+
+    def place_hint(
+        self, image: str, color: str, hints: str, event: gr.SelectData, request: gr.Request
+    ) -> tuple[str, gr.Accordion]:
+        """For a click on the photograph: the list of hints with one more, and the place on the page where it is."""
+        original = self._visits.of(request).originals.get(image, image)
+        return add_line(hints, tuple(event.index), color, image, original), gr.Accordion(open=True)
 
     def keep(self, files: list[str] | str | None, request: gr.Request) -> None:
         """Remember uploads, so that they are deleted when the visitor leaves."""

@@ -13,7 +13,7 @@ import gradio as gr
 
 from ..pipeline import ColorizationPipeline
 from ..sampling import SAMPLERS
-from . import look
+from . import look, placing
 from .archive import MAX_BYTES, MAX_FILES
 from .batch import BatchHandler
 from .captions import caption, find_captioner
@@ -96,6 +96,21 @@ def _color_tab(
                 height=260,
                 elem_id="photograph",
             )
+            with gr.Accordion("Color hints: click on the photograph", open=False) as hint_panel:
+                hint_color = gr.ColorPicker("#c03030", label="Color", elem_id="hint-color")
+                hints = gr.Textbox(
+                    "",
+                    label="Places",
+                    info="column, row and color, one a line",
+                    placeholder="120,80,#c03030",
+                    lines=2,
+                    max_lines=8,
+                    elem_id="hints",
+                )
+                swatches = gr.HTML(elem_id="swatches")
+                with gr.Row():
+                    remove_last = gr.Button("Remove last", size="sm", min_width=80)
+                    clear = gr.Button("Clear", size="sm", min_width=80)
             prompt = gr.Textbox("", label="Prompt", placeholder="a woman in a red dress, blue sky", max_lines=3)
             captioner = find_captioner()
             with gr.Row(elem_classes="chips"):
@@ -168,10 +183,26 @@ def _color_tab(
     image.change(
         color.show_input, image, [image, pictures, gallery, download, code], show_progress="minimal", **_RENDER
     )
+    image.select(color.place_hint, [image, hint_color, hints], [hints, hint_panel], **_PRIVATE)
+    hints.change(None, hints, swatches, js=placing.SWATCHES, **_PRIVATE)
+    remove_last.click(None, hints, hints, js=placing.REMOVE_LAST, **_PRIVATE)
+    gr.on([clear.click, image.change], None, outputs=hints, js=placing.CLEAR, **_PRIVATE)
     run = gr.on(
         [button.click, prompt.submit],
         color.colorize,
-        [image, prompt, negative_prompt, steps, guidance_scale, color_scale, seed, variants, file_format, model],
+        [
+            image,
+            prompt,
+            negative_prompt,
+            steps,
+            guidance_scale,
+            color_scale,
+            seed,
+            variants,
+            file_format,
+            model,
+            hints,
+        ],
         [pictures, download],
         api_name="colorize",
         show_progress_on=pictures,

@@ -12,7 +12,7 @@ _LOADING = {
     "adapter": "adapter",
     "adapter_revision": "adapter_revision",
 }
-_ARGUMENTS = ("prompt", "negative_prompt", "num_inference_steps", "guidance_scale", "sampler", "seed")
+_ARGUMENTS = ("prompt", "negative_prompt", "num_inference_steps", "guidance_scale", "sampler", "seed", "hints")
 
 
 def python_code(settings: Mapping[str, Any], source: str, file_format: str) -> str:
@@ -26,7 +26,7 @@ def python_code(settings: Mapping[str, Any], source: str, file_format: str) -> s
     target = f"{Path(source).stem}-colorized{SUFFIXES[file_format]}"
     load = [f"{name}={settings[key]!r}" for key, name in _LOADING.items() if key in settings]
     load = [] if load == ["model='embedded'"] else load
-    call = "".join(f"    {name}={settings[name]!r},\n" for name in _ARGUMENTS)
+    call = "".join(f"    {name}={settings[name]!r},\n" for name in _ARGUMENTS if name in settings)
     return f"""from colorization import load_pipeline
 from colorization.image_io import read_image, write_image
 
