@@ -100,7 +100,10 @@ def build_parser() -> argparse.ArgumentParser:
         "--guidance-scale", type=at_least(0, float), metavar="S", help="how strongly the prompt acts; 1 = off"
     )
     parser.add_argument(
-        "--color-scale", type=at_least(0, float), metavar="S", help="color intensity; 0 = gray, 1 = as predicted"
+        "--color-scale",
+        type=_color_scale,
+        metavar="S",
+        help="color intensity; 0 = gray, 1 = as predicted, auto = as colorful as each photograph probably was",
     )
     parser.add_argument(
         "--seed", type=at_least(0), metavar="N", help="another seed gives other colors (default: the model's)"
@@ -146,6 +149,14 @@ def at_least(minimum: int, kind: type = int) -> Callable[[str], float]:
         return value
 
     return parse
+
+
+def _color_scale(argument: str) -> float | str:
+    """A number of at least 0, or "auto"."""
+    try:
+        return argument if argument == "auto" else at_least(0, float)(argument)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}; or auto") from error
 
 
 # Inputs
@@ -421,6 +432,7 @@ def _load(arguments: argparse.Namespace):
     import transformers
 
     from .loading import load_pipeline
+    from .pipeline import ColorizationPipeline
 
     diffusers.utils.logging.set_verbosity_error()  # what matters of it, load_pipeline says itself
     diffusers.utils.logging.disable_progress_bar()
@@ -431,6 +443,8 @@ def _load(arguments: argparse.Namespace):
         raise ValueError(f"argument --device: {arguments.device} is not available on this machine")
     pipeline = load_pipeline(arguments.model, adapter=arguments.adapter, device=arguments.device)
     pipeline.set_progress_bar_config(disable=True)
+    if arguments.color_scale == "auto" and isinstance(pipeline, ColorizationPipeline):
+        pipeline.check_automatic_color_scale()
     return pipeline
 
 

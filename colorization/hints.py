@@ -32,9 +32,9 @@ _VARIANCE_FLOOR = 8e-4
 
 # Lengths as shares of the picture's side (the square root of its area), so that resolution does not matter.
 REACH = 0.15  # over which a hint's say falls by a factor of e
-_FARTHEST = 0.45  # where a hint's region ends, in a direction in which luma hardly changes
+_FARTHEST = 0.5  # where a hint's region ends, in a direction in which luma hardly changes
 _FULL = 0.25  # up to this share of the whole way the hint alone counts
-_LUMA_COST = 15.0  # of the whole way, for a change of luma by 1
+_LUMA_COST = 20.0  # of the whole way, for a change of luma by 1
 _FREE_SLOPE = 4.0  # changes of luma per picture side that cost nothing: shading and fine texture
 
 # How far the last correction around a hint goes, in pixels of the model, and for what difference in luma.

@@ -55,7 +55,7 @@ MODEL_PATTERNS = [
     "tokenizer/*",
     *(
         f"{part}/*{suffix}"
-        for part in ("vae", "text_encoder", "unet", "scheduler")
+        for part in ("vae", "text_encoder", "unet", "scheduler", "vividness")
         for suffix in (".json", ".safetensors")
     ),
 ]
@@ -217,8 +217,10 @@ def _read_json(file: Path) -> dict:
 
 def _refuse_incomplete(pipeline: ColorizationPipeline, what: str) -> None:
     """ModelLoadError when a weight was in no file; it has no values then."""
-    for component in ("vae", "unet", "text_encoder"):
-        missing = [name for name, weight in getattr(pipeline, component).named_parameters() if weight.is_meta]
+    for component, module in pipeline.components.items():
+        if not isinstance(module, torch.nn.Module):
+            continue
+        missing = [name for name, weight in module.named_parameters() if weight.is_meta]
         if missing:
             raise ModelLoadError(f"{what} is incomplete: no values for {missing[0]} of the {component}")
 

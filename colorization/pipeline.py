@@ -26,7 +26,9 @@ from .image_io import Photo, as_photo
 from .prediction import OUTPUT_TYPES, ChromaPrediction, ColorizationPipelineOutput, render_photo
 from .sampling import SAMPLERS, default_sampler
 from .scheduler import ColdDiffusionScheduler
+from .vividness import VividnessModel, choose_color_scale
 
+AUTO = "auto"
 REPORT_NEGATIVE_PROMPT = "grainy black-and-white photo, photo taken on an old box camera, grayscale photography"
 COLOR_SCALE_SPACES = ("latent", "chroma")
 FINALS = ("prediction", "state")
@@ -40,7 +42,8 @@ class _Settings:
 
     num_inference_steps: int
     guidance_scale: float
-    color_scale: float
+    color_scale: float  # 1 where it is chosen after sampling
+    automatic_color_scale: bool
     sampler: str
     severity: float
     batch_size: int
@@ -72,6 +75,7 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         tokenizer ([`~transformers.PreTrainedTokenizerBase`]): tokenizer of the text encoder.
         unet ([`UNet2DConditionModel`]): predicts color from the latent, the severity and the prompt.
         scheduler ([`ColdDiffusionScheduler`]): degradation, parameterisation and samplers.
+        vividness ([`VividnessModel`], *optional*): predicts how colorful a photograph was, for `color_scale="auto"`.
         default_num_inference_steps, default_guidance_scale, default_color_scale, default_negative_prompt,
         default_sampler, default_seed, default_batch_size:
             used where the call says None. They belong to the checkpoint and are saved with it; the values here are
@@ -81,7 +85,8 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         final (`str`): what is decoded, the last `"prediction"` (Diffusing Colors) or the last `"state"`.
     """
 
-    model_cpu_offload_seq = "text_encoder->unet->vae"
+    model_cpu_offload_seq = "text_encoder->unet->vae->vividness"
+    _optional_components = ["vividness"]
 
     def __init__(
         self,
@@ -90,6 +95,7 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         tokenizer: PreTrainedTokenizerBase,
         unet: UNet2DConditionModel,
         scheduler: ColdDiffusionScheduler,
+        vividness: VividnessModel | None = None,
         default_num_inference_steps: int = 50,
         default_guidance_scale: float = 2.6,
         default_color_scale: float = 1.0,
@@ -102,7 +108,14 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         final: str = "prediction",
     ):
         super().__init__()
-        self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler)
+        self.register_modules(
+            vae=vae,
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
+            unet=unet,
+            scheduler=scheduler,
+            vividness=vividness,
+        )
         self.register_to_config(
             default_num_inference_steps=default_num_inference_steps,
             default_guidance_scale=default_guidance_scale,
@@ -157,12 +170,15 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         self,
         num_inference_steps: int | None,
         guidance_scale: float | None,
-        color_scale: float | None,
+        color_scale: float | str | None,
         sampler: str | None,
         severity: float,
         batch_size: int | None,
     ) -> _Settings:
         """Fill in the model's defaults and check every number; ValueError names argument, value and range."""
+        automatic = isinstance(color_scale, str) and color_scale == AUTO
+        if automatic:
+            self.check_automatic_color_scale()
 
         def default(value, name):
             return self.config[f"default_{name}"] if value is None else value
@@ -170,7 +186,8 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         settings = _Settings(
             num_inference_steps=default(num_inference_steps, "num_inference_steps"),
             guidance_scale=default(guidance_scale, "guidance_scale"),
-            color_scale=default(color_scale, "color_scale"),
+            color_scale=1.0 if automatic else default(color_scale, "color_scale"),
+            automatic_color_scale=automatic,
             sampler=default(sampler, "sampler") or default_sampler(self.scheduler.config.noise_scale),
             severity=severity,
             batch_size=default(batch_size, "batch_size"),
@@ -182,12 +199,27 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         for name in ("guidance_scale", "color_scale"):
             value = getattr(settings, name)
             if not is_real(value) or not 0 <= value < math.inf:
-                raise ValueError(f"`{name}` must be a finite number of at least 0, got {value!r}")
+                # A default is a number always: it is where the demo's slider and a sweep of settings begin.
+                other = f' or "{AUTO}"' if name == "color_scale" and color_scale is not None else ""
+                raise ValueError(f"`{name}` must be a finite number of at least 0{other}, got {value!r}")
         if settings.sampler not in SAMPLERS:
             raise ValueError(f"`sampler` must be one of {SAMPLERS}, got {settings.sampler!r}")
         if not is_real(severity) or not 0 < severity <= 1:
             raise ValueError(f"`severity` must be above 0 and at most 1 (1 = gray), got {severity!r}")
         return settings
+
+    def check_automatic_color_scale(self) -> None:
+        """Raise ValueError where this model cannot choose a color scale by itself."""
+        if self.vividness is None:
+            raise ValueError(
+                f'`color_scale` "{AUTO}" needs a model with the component `vividness`, which this one does not have: '
+                "pass a number"
+            )
+        if self.config.color_scale_space != "chroma":
+            raise ValueError(
+                f'`color_scale` "{AUTO}" needs a model with `color_scale_space` "chroma", got '
+                f"{self.config.color_scale_space!r}, where every scale that is tried would have to be decoded"
+            )
 
     @classmethod
     def load_config(cls, *args, **kwargs):
@@ -197,6 +229,8 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         if isinstance(config.get("_class_name"), list):
             config["_class_name"] = cls.__name__
             config["scheduler"] = ["colorization.scheduler", ColdDiffusionScheduler.__name__]
+            if config.get("vividness", [None])[0] is not None:
+                config["vividness"] = ["colorization.vividness", VividnessModel.__name__]
         return loaded
 
     def save_pretrained(self, save_directory, **kwargs) -> None:
@@ -349,6 +383,25 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         region[hinted] = F.avg_pool2d(regions, self.vae_scale_factor).to(region)
         return z_hint, region
 
+    def predict_colorfulness(self, prediction: ChromaPrediction) -> float:
+        """How colorful a prediction's photograph probably was: M of :func:`colorization.color.colorfulness`.
+
+        Raises:
+            ValueError: like :meth:`check_automatic_color_scale`.
+        """
+        self.check_automatic_color_scale()
+        return self.vividness.predict_colorfulness(prediction.guide[None].to(self._execution_device)).item()
+
+    def automatic_color_scale(self, prediction: ChromaPrediction) -> float:
+        """The color scale at which a prediction becomes as colorful as its photograph probably was.
+
+        A number in `vividness.COLOR_SCALE_RANGE`, to two decimals, for `prediction.render`; no new sampling is needed.
+
+        Raises:
+            ValueError: like :meth:`check_automatic_color_scale`.
+        """
+        return choose_color_scale(prediction.chroma, prediction.guide, self.predict_colorfulness(prediction))
+
     # Calls
 
     def _prepare_jobs(
@@ -435,7 +488,7 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         negative_prompt: str | Sequence[str] | None = None,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
-        color_scale: float | None = None,
+        color_scale: float | str | None = None,
         seed: int | Sequence[int] | None = None,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         num_images_per_prompt: int = 1,
@@ -463,9 +516,10 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
                 T, the number of UNet steps.
             guidance_scale (`float`, *optional*):
                 s of classifier-free guidance from the negative prediction; 1 is off and costs one UNet pass.
-            color_scale (`float`, *optional*):
+            color_scale (`float` or `"auto"`, *optional*):
                 s', final color intensity: 0 is gray, 1 as predicted. It acts in the space that the model's config
-                names (`color_scale_space`).
+                names (`color_scale_space`). "auto" chooses one for each image, so that the result is as colorful as
+                the photograph probably was; it needs the component `vividness`. The number chosen is in `settings`.
             seed (`int` or one per image, *optional*):
                 The same image, seed and settings give the same result alone or in a batch. Variant k uses seed + k.
             generator (`torch.Generator` or one per image, *optional*):
@@ -502,6 +556,10 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         settings = self._resolve_settings(
             num_inference_steps, guidance_scale, color_scale, sampler, severity, batch_size
         )
+        if settings.automatic_color_scale and output_type == "latent":
+            raise ValueError(
+                f'`color_scale` "{AUTO}" has no effect on latents: pass another `output_type` or a number'
+            )
         if any(negative_prompt or ()) and settings.guidance_scale == 1:
             message = "`negative_prompt` has no effect at a `guidance_scale` of 1"
             warnings.warn(message, ColorizationWarning, stacklevel=2)
@@ -534,6 +592,10 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
                 ChromaPrediction(chroma, job.gray[:1] / 2 + 0.5, description, job.hints)
                 for chroma, job, description in zip(results, jobs, descriptions, strict=True)
             ]
+        if settings.automatic_color_scale:
+            for prediction in results:
+                scale = self.automatic_color_scale(prediction)
+                prediction.settings.update(color_scale=scale, automatic_color_scale=scale)
         if output_type in ("pil", "np", "pt"):
             results = [
                 render_photo(prediction, photos[job.index // num_images_per_prompt].luma, output_type)

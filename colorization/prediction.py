@@ -39,7 +39,8 @@ class ChromaPrediction:
     Args:
         chroma: Cb, Cr `(2, h, w)`, float32, CPU.
         guide: luma that the model saw, `(1, h, w)` in [0, 1], float32, CPU.
-        settings: what made it. `color_scale` in it is the one asked for: replace it when another is rendered.
+        settings: what made it. `color_scale` in it is the one asked for: replace it when another is rendered. Where
+            "auto" was asked for, it is the number chosen, which `automatic_color_scale` in it repeats.
         hints: the photograph's color hints, None where there are none. The color scale does not act on them.
     """
 

@@ -190,9 +190,12 @@ def model_folder(model: str) -> Path | None:
 
 
 def weights_sha256(folder: Path) -> str:
-    """One SHA-256 for all safetensors files below a folder, their relative names included."""
+    """One SHA-256 for the safetensors files below a folder, their relative names included.
+
+    The vividness network is left out: it only chooses a color scale, where that is asked for.
+    """
     total = hashlib.sha256()
-    for file in sorted(folder.rglob("*.safetensors")):
+    for file in sorted(set(folder.rglob("*.safetensors")) - set(folder.glob("vividness/*"))):
         total.update(file.relative_to(folder).as_posix().encode() + hashlib.sha256(file.read_bytes()).digest())
     return total.hexdigest()
 

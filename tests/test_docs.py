@@ -35,6 +35,7 @@ def test_speed_table_is_the_benchmarks():
         "docs/evaluate.md",
         "docs/embedded-model.md",
         "docs/results.md",
+        "docs/experiments.md",
     ],
 )
 def test_links_lead_somewhere(document):

@@ -394,7 +394,7 @@ class TestBadInput:
             ({"guidance_scale": -1}, "`guidance_scale` must be a finite number of at least 0, got -1"),
             ({"guidance_scale": float("nan")}, "`guidance_scale` must be a finite number of at least 0, got nan"),
             ({"guidance_scale": True}, "`guidance_scale` must be a finite number of at least 0, got True"),
-            ({"color_scale": float("inf")}, "`color_scale` must be a finite number of at least 0, got inf"),
+            ({"color_scale": float("inf")}, '`color_scale` must be a finite number of at least 0 or "auto", got inf'),
             ({"batch_size": 0}, "`batch_size` must be a whole number of at least 1, got 0"),
             ({"num_images_per_prompt": 0}, "`num_images_per_prompt` must be a whole number of at least 1, got 0"),
             ({"severity": 0}, "`severity` must be above 0 and at most 1"),

@@ -151,8 +151,9 @@ def test_notes_take_the_place_of_the_cards_own_words(run_folder, tmp_path, monke
 
 
 def test_modules_of_the_custom_pipeline_are_self_contained():
-    modules = custom_modules()
+    modules = custom_modules(["scheduler", "vividness"])
     assert {"pipeline.py", "scheduler.py", "scheduler/colorization_scheduler.py"} < set(modules)
+    assert {"vividness.py", "vividness/colorization_vividness.py"} < set(modules)
     for path, code in modules.items():
         compile(code, path, "exec")
         assert "import __version__" not in code and "from colorization" not in code

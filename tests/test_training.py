@@ -35,6 +35,7 @@ from train.config import (
     ObjectiveConfig,
     OptimConfig,
     RunConfig,
+    VividnessTraining,
     parse_command_line,
     to_yaml,
 )
@@ -181,6 +182,8 @@ def test_configs_are_complete_and_survive_yaml(tmp_path):
         ("embedded-cpu", EmbeddedTraining),
         ("embedded-gpu", EmbeddedTraining),
         ("embedded-smoke", EmbeddedTraining),
+        ("vividness", VividnessTraining),
+        ("vividness-smoke", VividnessTraining),
     ):
         config, options = parse_command_line(kind, "", ["--config", name])
         assert options.resume is None and not options.dry_run

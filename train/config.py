@@ -129,6 +129,7 @@ class DataConfig:
         flip: mirror half of the samples.
         augment_probability: share of the photographs that get blur, contrast, brightness or chroma changes.
         saturation_probability: share of the photographs that get a saturation and chroma boost.
+        caption_column: what is read as caption; "label" takes the words of the label, which name no colors.
         caption_dropout: share of the samples that are trained without their caption.
         cache: encode everything once and train from the cache; false encodes on the fly.
         cache_directory: where caches lie; null is the folder "cache" beside the run.
@@ -147,6 +148,7 @@ class DataConfig:
     flip: bool = True
     augment_probability: float = 0.1
     saturation_probability: float = 0.4
+    caption_column: Literal["caption", "label"] = "caption"
     caption_dropout: float = 0.1
     cache: bool = True
     cache_directory: str | None = None
@@ -354,6 +356,42 @@ class EmbeddedTraining:
 
 
 @dataclass(frozen=True)
+class VividnessModelConfig:
+    """The network that predicts how colorful a photograph was, see `colorization.vividness`.
+
+    Args:
+        channels: of its levels, multiples of 8.
+    """
+
+    channels: list[int] = field(default_factory=lambda: [16, 32, 64, 120])
+
+    def __post_init__(self):
+        fits = len(self.channels) > 0 and all(width > 0 and width % 8 == 0 for width in self.channels)
+        _require(fits, "model.channels", "multiples of 8", self.channels)
+
+
+@dataclass(frozen=True)
+class VividnessTraining:
+    """Training of the network that predicts how colorful a photograph was; pictures are not augmented but mirrored."""
+
+    model: VividnessModelConfig = field(default_factory=VividnessModelConfig)
+    data: DataConfig = field(
+        default_factory=lambda: DataConfig(resolution=64, augment_probability=0.0, saturation_probability=0.0)
+    )
+    optim: OptimConfig = field(default_factory=lambda: OptimConfig(2e-3, "linear", 100, ema_decay=0.998))
+    run: RunConfig = field(
+        default_factory=lambda: RunConfig(
+            "runs/vividness", batch_size=128, mixed_precision="no", validation_dataset="holdout"
+        )
+    )
+
+    def __post_init__(self):
+        _require(len(self.data.sources) > 0, "data.sources", "at least one data set", self.data.sources)
+        allowed = self.run.validation_every == 0 or self.run.validation_dataset == "holdout"
+        _require(allowed, "run.validation_dataset", "'holdout'", self.run.validation_dataset)
+
+
+@dataclass(frozen=True)
 class BaselineModelConfig:
     """The baseline.
 
@@ -383,8 +421,8 @@ class BaselineTraining:
         _require(not self.data.cache, "data.cache", "false, because baselines learn from pictures", self.data.cache)
 
 
-AnyTraining = LoraTraining | EmbeddedTraining | BaselineTraining
-Training = TypeVar("Training", LoraTraining, EmbeddedTraining, BaselineTraining)
+AnyTraining = LoraTraining | EmbeddedTraining | VividnessTraining | BaselineTraining
+Training = TypeVar("Training", LoraTraining, EmbeddedTraining, VividnessTraining, BaselineTraining)
 
 
 class _Parser(jsonargparse.ArgumentParser):

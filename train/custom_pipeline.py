@@ -7,6 +7,7 @@ them.
 """
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from diffusers.utils.dynamic_modules_utils import get_relative_imports
@@ -14,21 +15,24 @@ from diffusers.utils.dynamic_modules_utils import get_relative_imports
 import colorization
 from colorization.loading import INDEX_FILE
 from colorization.scheduler import ColdDiffusionScheduler
+from colorization.vividness import VividnessModel
 
 PACKAGE = Path(colorization.__file__).parent
 PIPELINE_MODULE = "pipeline"
-SCHEDULER_MODULE = "colorization_scheduler"
+# Components whose classes are this package's, each defined in a module of the component's name.
+COMPONENTS = {"scheduler": ColdDiffusionScheduler, "vividness": VividnessModel}
 
 _HEADER = "# Part of Cold Colorizer {version} (Apache-2.0), published with the model; generated, do not edit.\n"
 # The one import that is no sibling: the folder that diffusers copies the modules to has an empty __init__.py.
 _VERSION_IMPORT = "from . import __version__\n"
-# diffusers runs a component's module anew, and the pipeline knows its scheduler by its class, so the class must be the
-# one that the pipeline has imported already. `from .scheduler` would make diffusers look for a copy in this folder.
-_SCHEDULER_CODE = f'''"""Names the scheduler's class to diffusers; its code is scheduler.py beside the pipeline's."""
+# diffusers runs a component's module anew, and the pipeline knows its components by their classes, so a class must be
+# the one that the pipeline has imported already. `from .scheduler` would make diffusers look for a copy of that module
+# in this folder.
+_COMPONENT_CODE = '''"""Names the {name}'s class to diffusers; its code is {name}.py beside the pipeline's."""
 
-from . import scheduler
+from . import {name}
 
-{ColdDiffusionScheduler.__name__} = scheduler.{ColdDiffusionScheduler.__name__}
+{kind} = {name}.{kind}
 '''
 
 
@@ -43,14 +47,20 @@ def add_custom_pipeline(folder: Path) -> None:
     if index["_class_name"] not in (name, [PIPELINE_MODULE, name]) or index["scheduler"][1] != scheduler:
         raise ValueError(f"{folder / INDEX_FILE} must be that of a {name} with a {scheduler}")
     index["_class_name"] = [PIPELINE_MODULE, name]
-    index["scheduler"] = [SCHEDULER_MODULE, scheduler]
+    components = [component for component in COMPONENTS if index.get(component, [None])[0] is not None]
+    for component in components:
+        index[component] = [_component_module(component), COMPONENTS[component].__name__]
     (folder / INDEX_FILE).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    for module, code in custom_modules().items():
+    for module, code in custom_modules(components).items():
         (folder / module).write_text(code, encoding="utf-8")
 
 
-def custom_modules() -> dict[str, str]:
-    """Path in the repository -> source code, of the pipeline, of what it imports and of the scheduler component."""
+def _component_module(component: str) -> str:
+    return f"colorization_{component}"
+
+
+def custom_modules(components: Iterable[str]) -> dict[str, str]:
+    """Path in the repository -> source code, of the pipeline, of what it imports and of these of `COMPONENTS`."""
     names = [PIPELINE_MODULE, *sorted(get_relative_imports(PACKAGE / f"{PIPELINE_MODULE}.py"))]
     sources = {f"{name}.py": (PACKAGE / f"{name}.py").read_text(encoding="utf-8") for name in names}
     pipeline = sources[f"{PIPELINE_MODULE}.py"]
@@ -61,6 +71,8 @@ def custom_modules() -> dict[str, str]:
     imports, rest = tail.split("\n\n", 1)
     version = f'__version__ = "{colorization.__version__}"'
     sources[f"{PIPELINE_MODULE}.py"] = f"{head}{imports}\n\n{version}\n{rest}"
-    sources[f"scheduler/{SCHEDULER_MODULE}.py"] = _SCHEDULER_CODE
+    for component in components:
+        code = _COMPONENT_CODE.format(name=component, kind=COMPONENTS[component].__name__)
+        sources[f"{component}/{_component_module(component)}.py"] = code
     header = _HEADER.format(version=colorization.__version__)
     return {path: header + code for path, code in sources.items()}

@@ -74,7 +74,7 @@ def load_photos(config: DataConfig) -> tuple[PhotoSet, PhotoSet]:
         dataset = splits[config.split]
         training.parts.append(dataset)
         held_out.parts.append(dataset)
-        captions = _captions(dataset)
+        captions = _captions(dataset, config.caption_column)
         taken = 0
         for row, cell in enumerate(dataset.select_columns(["image"])):
             if config.limit is not None and taken >= config.limit:
@@ -91,9 +91,9 @@ def load_photos(config: DataConfig) -> tuple[PhotoSet, PhotoSet]:
     return training, held_out
 
 
-def _captions(dataset: datasets.Dataset) -> list[str]:
-    """A caption for every row; without one the words of its label, or nothing."""
-    if "caption" in dataset.column_names:
+def _captions(dataset: datasets.Dataset, column: str) -> list[str]:
+    """A caption for every row; without one, or where `column` is "label", the words of its label, or nothing."""
+    if column == "caption" and "caption" in dataset.column_names:
         return [caption or "" for caption in dataset["caption"]]
     if "label" not in dataset.column_names:
         return [""] * len(dataset)

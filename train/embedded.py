@@ -252,7 +252,8 @@ def _latent_scale(pipeline: ColorizationPipeline, config: EmbeddedTraining, phot
 
 def save_model(pipeline: ColorizationPipeline, directory: Path) -> None:
     """The whole model in half precision, in diffusers layout; it appears under its name when it is complete."""
-    components = {name: copy.deepcopy(getattr(pipeline, name)).half() for name in ("vae", "unet", "text_encoder")}
+    networks = {name: part for name, part in pipeline.components.items() if isinstance(part, nn.Module)}
+    components = {name: copy.deepcopy(network).half() for name, network in networks.items()}
     settings = {key: value for key, value in pipeline.config.items() if not key.startswith("_")}
     settings = {key: value for key, value in settings.items() if key not in pipeline.components}
     tokenizer = copy.deepcopy(pipeline.tokenizer)

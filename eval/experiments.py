@@ -1,0 +1,340 @@
+"""Train many small variants of the model at equal budget, measure them, and write docs/experiments.md.
+
+    python -m eval.experiments --run --seeds 0 1 2 --sources data/photos-144 data/tiny-imagenet
+    python -m eval.experiments --run --only severity noise
+    python -m eval.experiments                                           # write the page again
+
+An experiment is a YAML file in train/configs/experiments that changes something in base.yaml; its folder is the
+question that it belongs to. Every experiment is trained once per seed, which decides weights, order, noise and
+severities, and is measured on the same photographs with the same noise, without prompts. Each result is a JSON in
+eval/results/experiments; what has one is skipped. Needs the extras "train" and "eval".
+"""
+
+import argparse
+import json
+import math
+import re
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from colorization.cli import Parser, at_least
+
+from .report import METRICS, Cell, Row, Table, render, write_text
+from .summary import package_versions, write_result
+
+CONFIGS = Path(__file__).parent.parent / "train" / "configs" / "experiments"
+RESULTS = Path(__file__).parent / "results" / "experiments"
+PAGE = Path(__file__).parent.parent / "docs" / "experiments.md"
+BASE = "base"
+ADAPTATION, GENERAL = "adaptation", "general"  # a folder of CONFIGS with a base of its own
+DATASET = "parquet:data/tiny-imagenet-64/*.parquet:validation"
+ADAPTED_DATASET = "parquet:data/photos-144/*.parquet:validation"  # what the adaptation is to
+EVALUATION_SEED = 0
+SHOWN = ("kd_lite2", "feature_distance", "colorfulness_ratio", "psnr", "ciede2000")
+# Two-sided 95% quantiles of Student's t with 1, 2, ... degrees of freedom.
+T_QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+QUESTIONS = {
+    "severity": "Which severities should be trained?",
+    "loss": "Which loss?",
+    "dropout": "How many captions should be dropped?",
+    "captions": "Which captions?",
+    "target": "What should the network predict?",
+    "noise": "How much noise at the start?",
+    "data": "More photographs, longer training, or a stochastic start?",
+    ADAPTATION: "Adapting a general model: LoRA or full fine-tuning?",
+}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One configuration.
+
+    Attributes:
+        name: "base" or "group/name".
+        settings: of the trainer, complete, as its YAML holds them.
+        changes: what the experiment's own file says.
+        purpose: the file's comment.
+    """
+
+    name: str
+    settings: dict
+    changes: dict
+    purpose: str
+
+    @property
+    def group(self) -> str:
+        return self.name.partition("/")[0]
+
+    @property
+    def is_lora(self) -> bool:
+        return "lora" in self.settings
+
+    @property
+    def reference(self) -> str:
+        """Name of the experiment that it is compared with."""
+        return f"{ADAPTATION}/{GENERAL}" if self.group == ADAPTATION else BASE
+
+
+def read_experiments(folder: Path = CONFIGS) -> list[Experiment]:
+    """All experiments, the base first; a general model comes before what is adapted from it."""
+    base = yaml.safe_load((folder / f"{BASE}.yaml").read_text(encoding="utf-8"))
+    experiments = [Experiment(BASE, base, {}, _comment(folder / f"{BASE}.yaml"))]
+    for file in sorted(folder.glob("*/*.yaml"), key=lambda file: (file.parent.name, file.stem != GENERAL, file.stem)):
+        changes = yaml.safe_load(file.read_text(encoding="utf-8"))
+        settings = merge_settings(base, changes)
+        if "lora" in changes:
+            settings["model"] = changes["model"]  # of another trainer
+        experiments.append(Experiment(f"{file.parent.name}/{file.stem}", settings, changes, _comment(file)))
+    return experiments
+
+
+def _comment(file: Path) -> str:
+    lines = [line[1:].strip() for line in file.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+    return " ".join(lines)
+
+
+def merge_settings(base: dict, changes: dict) -> dict:
+    """`base` with the entries of `changes` in place of its own, section by section."""
+    merged = dict(base)
+    for key, value in changes.items():
+        merged[key] = merge_settings(base.get(key, {}), value) if isinstance(value, dict) else value
+    return merged
+
+
+# Training and measuring
+
+
+def train_experiment(experiment: Experiment, seed: int, sources: Sequence[str], runs: Path) -> tuple[Path, dict]:
+    """Train one experiment; the folder of its model or adapter, and the trainer's summary.
+
+    Args:
+        sources: data sets in place of those in the config, the same ones by the last part of their names.
+        runs: where trainings lie.
+    """
+    from train import embedded, lora
+    from train.config import EmbeddedTraining, LoraTraining, parse_command_line
+
+    directory = runs / f"{experiment.name.replace('/', '--')}--seed-{seed}"
+    settings = json.loads(json.dumps(experiment.settings))
+    settings["data"]["sources"] = [_find_source(name, sources) for name in settings["data"]["sources"]]
+    settings["data"]["cache_directory"] = str(runs / "cache")
+    settings["run"] |= {"seed": seed, "output_dir": str(directory)}
+    for key in ("base", "start"):
+        if settings["model"].get(key) == GENERAL:
+            settings["model"][key] = str(runs / f"{ADAPTATION}--{GENERAL}--seed-{seed}" / "model")
+    directory.mkdir(parents=True, exist_ok=True)
+    file = directory / "experiment.yaml"
+    file.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+    kind, trainer = (LoraTraining, lora) if experiment.is_lora else (EmbeddedTraining, embedded)
+    config, _ = parse_command_line(kind, "", ["--config", str(file)])
+    folder = trainer.run(config)
+    return folder, json.loads((directory / "summary.json").read_text(encoding="utf-8"))
+
+
+def _find_source(name: str, sources: Sequence[str]) -> str:
+    """The given data set for one that a config names by its usual place; the config's own where none is given."""
+    aliases = {"tiny-imagenet": ("tiny-imagenet", "tiny")}
+    known = aliases.get(Path(name).name, (Path(name).name,))
+    return next((source for source in sources if Path(source).name in known), name)
+
+
+def measure(experiment: Experiment, seed: int, folder: Path, photos, lite2) -> dict:
+    """Metrics of a trained experiment on photographs, as eval.sweep measures them."""
+    from colorization import load_pipeline
+
+    from .sweep import make_grid, measure_run
+
+    if experiment.is_lora:
+        base = folder.parent.parent / f"{ADAPTATION}--{GENERAL}--seed-{seed}" / "model"
+        pipeline = load_pipeline(base, adapter=folder)
+    else:
+        pipeline = load_pipeline(folder)
+    pipeline.set_progress_bar_config(disable=True)
+    settings = make_grid(pipeline, None, None, None, None, None)
+    results = measure_run(pipeline, settings, photos, [""] * len(photos.photos), lite2, EVALUATION_SEED)
+    return results[settings[0]]
+
+
+def run_experiments(arguments: argparse.Namespace) -> None:
+    """Train and measure what has no result yet, one seed after the other; every result is written at once."""
+    import diffusers
+    import transformers
+
+    from .compare import PACKAGES, prepare_photos
+    from .features import Lite2Features
+    from .photos import load_photos
+
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
+    lite2, sets = Lite2Features(), {}
+    for seed in arguments.seeds:
+        for experiment in read_experiments(arguments.configs):
+            file = arguments.results / f"{experiment.name.replace('/', '--')}--seed-{seed}.json"
+            if file.is_file() or (arguments.only and experiment.group not in arguments.only):
+                continue
+            spec = arguments.adapted_dataset if experiment.group == ADAPTATION else arguments.dataset
+            if spec not in sets:
+                found = load_photos(_without_kind(spec), arguments.limit)
+                sets[spec] = prepare_photos(spec, found, lite2, None, print)
+            folder, summary = train_experiment(experiment, seed, arguments.sources, arguments.runs)
+            metrics = measure(experiment, seed, folder, sets[spec], lite2)
+            result = {
+                "experiment": experiment.name,
+                "seed": seed,
+                "changes": experiment.changes,
+                "training": summary,
+                "data": {"name": _data_name(spec), "n": len(sets[spec].photos)},
+                "metrics": metrics,
+                "feature_weights_sha256": lite2.weights_sha256,
+                "versions": package_versions(PACKAGES),
+            }
+            arguments.results.mkdir(parents=True, exist_ok=True)
+            write_result(file, result)
+            print(file, flush=True)
+            if experiment.name != f"{ADAPTATION}/{GENERAL}":
+                shutil.rmtree(folder.parent)
+
+
+def _without_kind(spec: str) -> str:
+    return re.sub(r"^(parquet|imagefolder):", "", spec)
+
+
+def _data_name(spec: str) -> str:
+    place, *split = _without_kind(spec).split(":")
+    return " ".join([(Path(place).parent if "*" in place else Path(place)).name, *split])
+
+
+# The page
+
+
+def student_interval(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean of a few values and half the width of its 95% interval (Student's t); None for a single value."""
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return mean, None
+    quantile = T_QUANTILES[len(values) - 2]
+    return mean, quantile * float(np.std(values, ddof=1)) / math.sqrt(len(values))
+
+
+def difference(values: dict[int, float], reference: dict[int, float], better: str) -> str:
+    """What can be said of an experiment against its reference, from the differences at the same seeds.
+
+    Args:
+        values, reference: by seed.
+        better: "lower", "higher" or "one" (closest to 1), see `eval.report.Metric`.
+
+    Returns:
+        "better", "worse", "no difference shown", or "" where fewer than two seeds are in both.
+    """
+    seeds = sorted(values.keys() & reference.keys())
+    if len(seeds) < 2:
+        return ""
+    sign = -1 if better == "higher" else 1
+
+    def badness(value: float) -> float:
+        return abs(value - 1) if better == "one" else sign * value
+
+    mean, half = student_interval([badness(values[seed]) - badness(reference[seed]) for seed in seeds])
+    if abs(mean) <= half:
+        return "no difference shown"
+    return "better" if mean < 0 else "worse"
+
+
+def make_table(group: str, experiments: Sequence[Experiment], results: dict[str, dict[int, dict]]) -> Table | None:
+    """The table of one question: its reference first; None where nothing of it has been run."""
+    members = [experiment for experiment in experiments if experiment.group == group and experiment.name in results]
+    if not members:
+        return None
+    reference = members[0].reference
+    shown = [experiment for experiment in experiments if experiment.name == reference and reference in results]
+    shown += [experiment for experiment in members if experiment.name != reference]
+    metrics = [METRICS[name] for name in SHOWN]
+    table = Table("", ["what", *(metric.title for metric in metrics), "seeds", "trained samples", "CPU minutes"], [])
+    for experiment in shown:
+        seeds = results[experiment.name]
+        cells = [Cell(experiment.purpose)]
+        for metric in metrics:
+            values = _values(seeds, metric.name)
+            if not values:
+                cells.append(Cell("n/a"))
+                continue
+            mean, half = student_interval(list(values.values()))
+            text = format(mean, metric.form) + ("" if half is None else f" ± {format(half, metric.form)}")
+            verdict = ""
+            if experiment.name != reference and reference in results:
+                verdict = difference(values, _values(results[reference], metric.name), metric.better)
+            cells.append(Cell(f"{text}{', ' if verdict else ''}{verdict}", best=verdict == "better"))
+        trainings = [result["training"] for result in seeds.values()]
+        cells += [Cell(str(len(seeds))), Cell(f"{trainings[0]['samples']:,}")]
+        cells.append(Cell(f"{np.mean([training['cpu_seconds'] for training in trainings]) / 60:.1f}"))
+        table.rows.append(Row(experiment.name.rpartition("/")[2], cells))
+    return table
+
+
+def _values(seeds: dict[int, dict], name: str) -> dict[int, float]:
+    values = {seed: result["metrics"][name]["value"] for seed, result in seeds.items()}
+    return {seed: value for seed, value in values.items() if value is not None}
+
+
+def read_results(folder: Path) -> dict[str, dict[int, dict]]:
+    """Results by experiment and seed."""
+    results: dict[str, dict[int, dict]] = {}
+    for file in sorted(folder.glob("*--seed-*.json")):
+        result = json.loads(file.read_text(encoding="utf-8"))
+        results.setdefault(result["experiment"], {})[result["seed"]] = result
+    return results
+
+
+def render_page(results: Path, configs: Path = CONFIGS) -> str:
+    """docs/experiments.md from the JSONs in a folder."""
+    found, experiments = read_results(results), read_experiments(configs)
+    tables = {group: make_table(group, experiments, found) for group in QUESTIONS}
+    data = {group: _data_of(group, found) for group in QUESTIONS}
+    return render(
+        "experiments.md.jinja",
+        questions=[(QUESTIONS[group], data[group], table) for group, table in tables.items() if table is not None],
+        missing=[QUESTIONS[group] for group, table in tables.items() if table is None],
+    )
+
+
+def _data_of(group: str, results: dict[str, dict[int, dict]]) -> dict | None:
+    found = [result for name, seeds in results.items() if name.startswith(f"{group}/") for result in seeds.values()]
+    return found[0]["data"] if found else None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    parser = Parser(
+        prog="python -m eval.experiments", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add: Callable = parser.add_argument
+    add("--run", action="store_true", help="train and measure what has no result yet")
+    add("--seeds", nargs="+", type=at_least(0), default=[0, 1, 2], metavar="N", help="default: 0 1 2")
+    add("--only", nargs="+", choices=(BASE, *QUESTIONS), help="only these questions")
+    add("--sources", nargs="+", default=[], metavar="DIR", help="data sets, found by the names in the configs")
+    add("--dataset", default=DATASET, metavar="SPEC", help=f"photographs to measure on (default: {DATASET})")
+    add("--adapted-dataset", default=ADAPTED_DATASET, metavar="SPEC", help="the same after an adaptation")
+    add("--limit", type=at_least(2), default=300, metavar="N", help="photographs (default: 300)")
+    add("--configs", type=Path, default=CONFIGS, metavar="DIR", help="default: train/configs/experiments")
+    add("--runs", type=Path, default=Path("runs/experiments"), metavar="DIR", help="folder of the trainings")
+    add("--results", type=Path, default=RESULTS, metavar="DIR", help="the JSONs (default: eval/results/experiments)")
+    add("--page", type=Path, default=PAGE, metavar="FILE", help="the page to write (default: docs/experiments.md)")
+    arguments = parser.parse_args(argv)
+    try:
+        if arguments.run:
+            run_experiments(arguments)
+        write_text(arguments.page, render_page(arguments.results, arguments.configs))
+    except ValueError as error:
+        parser.error(str(error))
+    print(arguments.page)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""Experiments: every config is one that the trainers take, a run from config to page, what may be called better."""
+
+import json
+
+import pytest
+import yaml
+from conftest import EXAMPLES
+
+from eval.experiments import (
+    BASE,
+    CONFIGS,
+    PAGE,
+    QUESTIONS,
+    RESULTS,
+    difference,
+    main,
+    merge_settings,
+    read_experiments,
+    render_page,
+    student_interval,
+)
+from train.config import EmbeddedTraining, LoraTraining, parse_command_line
+
+
+@pytest.mark.parametrize("experiment", read_experiments(), ids=lambda experiment: experiment.name)
+def test_every_config_is_complete(experiment, tmp_path):
+    file = tmp_path / "experiment.yaml"
+    file.write_text(yaml.safe_dump(experiment.settings))
+    kind = LoraTraining if experiment.is_lora else EmbeddedTraining
+    config, _ = parse_command_line(kind, "", ["--config", str(file)])
+    assert config.run.batch_size == 64
+    assert experiment.purpose
+    assert experiment.name == BASE or experiment.group in QUESTIONS
+
+
+def test_budgets_are_equal_where_they_are_not_the_question():
+    steps = {e.settings["run"]["max_steps"] for e in read_experiments() if e.group not in ("data", "adaptation")}
+    assert len(steps) == 1
+
+
+def test_settings_are_merged_section_by_section():
+    assert merge_settings({"a": {"x": 1, "y": 2}, "b": 3}, {"a": {"y": 5}}) == {"a": {"x": 1, "y": 5}, "b": 3}
+
+
+def test_interval_is_students():
+    mean, half = student_interval([1.0, 2.0, 3.0])
+    assert mean == 2.0 and half == pytest.approx(4.303 / 3**0.5)
+    assert student_interval([1.0]) == (1.0, None)
+
+
+@pytest.mark.parametrize(
+    "values, reference, better, verdict",
+    [
+        ({0: 1.0, 1: 1.1, 2: 1.2}, {0: 2.0, 1: 2.1, 2: 2.2}, "lower", "better"),
+        ({0: 1.0, 1: 1.1, 2: 1.2}, {0: 2.0, 1: 2.1, 2: 2.2}, "higher", "worse"),
+        ({0: 1.0, 1: 3.0, 2: 2.0}, {0: 2.0, 1: 2.1, 2: 2.2}, "lower", "no difference shown"),
+        ({0: 1.4, 1: 1.4}, {0: 0.7, 1: 0.7}, "one", "worse"),
+        ({0: 1.0}, {0: 2.0, 1: 2.0}, "lower", ""),
+    ],
+)
+def test_a_difference_smaller_than_noise_is_not_called_one(values, reference, better, verdict):
+    assert difference(values, reference, better) == verdict
+
+
+def test_the_page_is_rendered_from_the_results():
+    assert render_page(RESULTS) == PAGE.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def small_configs(tmp_path):
+    """The shipped base and adaptation, tiny, on the pictures in examples/."""
+    base = yaml.safe_load((CONFIGS / "base.yaml").read_text())
+    base["model"] |= {"unet_channels": [32, 32], "vocabulary": 300}
+    base["data"] |= {"sources": [str(EXAMPLES)], "holdout": 0, "resolution": 32, "cache_batch_size": 4}
+    base["optim"] |= {"warmup_steps": 0}
+    base["run"] |= {"batch_size": 2, "max_steps": 1, "checkpoint_every": 1, "mixed_precision": "no"}
+    base["sampling"]["num_inference_steps"] = 1
+    texts = {"base": base, "noise/0": yaml.safe_load((CONFIGS / "noise" / "0.yaml").read_text())}
+    for name in ("adaptation/general", "adaptation/lora-4-both"):
+        changes = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
+        changes["data"]["sources"] = [str(EXAMPLES)]
+        texts[name] = changes | {"run": {"max_steps": 1}}
+    for name, settings in texts.items():
+        file = tmp_path / "configs" / f"{name}.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"# What {name} is.\n" + yaml.safe_dump(settings))
+    return tmp_path / "configs"
+
+
+def test_from_configs_to_page(small_configs, tmp_path, capsys):
+    places = {name: str(tmp_path / name) for name in ("results", "runs")} | {"page": str(tmp_path / "page.md")}
+    command = ["--run", "--seeds", "0", "--limit", "2", "--configs", str(small_configs)]
+    command += [word for name, place in places.items() for word in (f"--{name}", place)]
+    command += ["--dataset", f"imagefolder:{EXAMPLES}", "--adapted-dataset", f"imagefolder:{EXAMPLES}"]
+    assert main(command) == 0
+    results = {file.name: json.loads(file.read_text()) for file in (tmp_path / "results").iterdir()}
+    assert len(results) == 4
+    lora = results["adaptation--lora-4-both--seed-0.json"]
+    assert lora["training"]["samples"] == 2 and lora["metrics"]["psnr"]["n"] == 2
+    page = (tmp_path / "page.md").read_text()
+    assert "What base is." in page and "LoRA or full fine-tuning" in page
+    times = {file: file.stat().st_mtime_ns for file in (tmp_path / "results").iterdir()}
+    assert main(command) == 0  # nothing is done twice
+    assert times == {file: file.stat().st_mtime_ns for file in (tmp_path / "results").iterdir()}
