@@ -68,6 +68,7 @@ def test_endpoints_name_their_parameters_and_the_models_defaults(client, embedde
         "seed": config.default_seed,
         "file_format": "PNG",
         "model": "embedded",
+        "auto_color_scale": False,
     }
     for name, first, own in (("/colorize", "image", {"variants": 1, "hints": ""}), ("/colorize_batch", "files", {})):
         needed, *others = endpoints[name]["parameters"]

@@ -214,6 +214,20 @@ def test_helpers_wait_until_settings_are_kept(page):
     expect(page.get_by_label("number input for Variants")).to_have_value("3")
 
 
+def test_the_automatic_color_scale_moves_the_slider(page, example_files, tmp_path):
+    upload(page, example_files[4])
+    take_one_step(page)
+    page.get_by_label("Automatic color scale").check()
+    scale = page.get_by_label("number input for Color scale")
+    before = scale.input_value()
+    colorize(page)
+    expect(scale).not_to_have_value(before)
+    page.wait_for_timeout(SECONDS)  # in which a rendering at another scale would begin
+    expect(page.locator("#download")).to_be_enabled()
+    settings = read_settings(download(page, "#download", tmp_path))
+    assert settings["color_scale"] == settings["automatic_color_scale"] == float(scale.input_value())
+
+
 def disc_on_page(page, path: Path, size: tuple[int, int], center: tuple[int, int]) -> dict:
     """Upload a picture of a light disc; where the page shows its center, for a click on the photograph."""
     width, height = size

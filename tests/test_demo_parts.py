@@ -53,14 +53,14 @@ def color(embedded, demo_cache) -> Color:
 
 
 DEFAULTS = {"negative_prompt": "", "steps": 2, "guidance_scale": 1.0, "color_scale": 1.0, "seed": 0}
-DEFAULTS |= {"variants": 1, "file_format": "PNG", "model": "embedded", "hints": ""}
+DEFAULTS |= {"variants": 1, "file_format": "PNG", "model": "embedded", "hints": "", "auto_color_scale": False}
 
 
 def test_the_same_file_comes_out_of_the_python_box(color, example_files, tmp_path, monkeypatch):
     settings = DEFAULTS | {"guidance_scale": 2.0, "color_scale": 1.4, "seed": 3, "negative_prompt": "blue"}
     settings |= {"hints": "40,30,#2060e0\n\n90,60,#D0A020\n"}
     _, download = color.colorize(str(example_files[0]), "red 'crab'", request=request(), **settings)
-    _, _, code = color.present(1.4, "PNG", request())
+    _, _, code, _ = color.present(1.4, "PNG", request())
     (tmp_path / example_files[0].name).write_bytes(example_files[0].read_bytes())
     monkeypatch.chdir(tmp_path)
     exec(code, {})
@@ -120,6 +120,29 @@ def test_a_click_counts_in_pixels_of_the_photograph(color, example_files, tmp_pa
     assert text == "1,2,#ff0000\n202,42,#2060e0"
     text, _ = color.place_hint(str(example_files[0]), "#2060E0", "", event, request())
     assert text == "50,10,#2060e0"
+
+
+def test_the_automatic_color_scale_is_shown_recorded_and_overruled(color, example_files, tmp_path, monkeypatch):
+    settings = DEFAULTS | {"auto_color_scale": True, "color_scale": 0.0}
+    _, download = color.colorize(str(example_files[0]), "", request=request(), **settings)
+    *_, code, scale = color.present(0.0, "PNG", request())
+    written = read_settings(download)
+    assert written["color_scale"] == written["automatic_color_scale"] == scale > 0
+    (tmp_path / example_files[0].name).write_bytes(example_files[0].read_bytes())
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    assert read_settings(tmp_path / Path(download).name) == written
+    button, code = color.save(0.9 * scale, "PNG", request())
+    written = read_settings(button.value["path"])
+    assert written["color_scale"] == 0.9 * scale and "automatic_color_scale" not in written and "auto" not in code
+
+
+def test_models_that_choose_no_color_scale_offer_none(demo_cache, example_files):
+    engine = Engine({"tiny": tiny_pipeline()})
+    assert not engine.chooses_color_scale("tiny")
+    settings = DEFAULTS | {"model": "tiny", "auto_color_scale": True}
+    with pytest.raises(gr.Error, match='`color_scale` "auto" needs a model with'):
+        Color(engine, Visits()).colorize(str(example_files[0]), "", request=request(), **settings)
 
 
 def test_rendering_without_a_result_changes_nothing(color):

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .rendering import SUFFIXES
+from ..pipeline import AUTO
+from .rendering import CHOSEN_COLOR_SCALE, SUFFIXES
 
 _LOADING = {
     "model": "model",
@@ -34,7 +35,7 @@ pipe = load_pipeline({", ".join(load)})
 photo = read_image({source!r})
 prediction = pipe(
     photo,
-{call}    color_scale=1.0,
+{call}    color_scale={AUTO if CHOSEN_COLOR_SCALE in settings else 1.0!r},
     output_type="chroma",
 ).images[0]
 
