@@ -400,7 +400,7 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         Raises:
             ValueError: like :meth:`check_automatic_color_scale`.
         """
-        return choose_color_scale(prediction.chroma, prediction.guide, self.predict_colorfulness(prediction))
+        return choose_color_scale(prediction.scaled_chroma, prediction.guide, self.predict_colorfulness(prediction))
 
     # Calls
 

@@ -60,11 +60,15 @@ class ChromaPrediction:
         if color_scale is None:
             in_chroma = self.settings["color_scale_space"] == "chroma"
             color_scale = self.settings["color_scale"] if in_chroma else 1.0
-        if self.hints is None:
-            return colorize_luma(luminance, self.chroma, self.guide, color_scale)
-        pixels = colorize_luma(luminance, self.hints.blend(color_scale * self.chroma), self.guide)
-        self.hints.pin(pixels, luminance)
+        pixels = colorize_luma(luminance, self.scaled_chroma(color_scale), self.guide)
+        if self.hints is not None:
+            self.hints.pin(pixels, luminance)
         return pixels
+
+    def scaled_chroma(self, color_scale: float) -> torch.Tensor:
+        """Cb, Cr `(2, h, w)` at a color scale, which does not act where hints say the color."""
+        scaled = color_scale * self.chroma
+        return scaled if self.hints is None else self.hints.blend(scaled)
 
 
 def render_photo(prediction: ChromaPrediction, luminance: np.ndarray, output_type: str):

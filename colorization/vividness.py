@@ -5,6 +5,7 @@ a small network predicts the colorfulness of the original instead; the scale the
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -70,25 +71,25 @@ class VividnessModel(ModelMixin, ConfigMixin):
         return self(gray).expm1().clamp_min(0)
 
 
-def choose_color_scale(chroma: torch.Tensor, luma: torch.Tensor, target: float) -> float:
-    """The factor on the chroma at which the picture, kept inside the gamut, has the colorfulness `target`.
+def choose_color_scale(scaled_chroma: Callable[[float], torch.Tensor], luma: torch.Tensor, target: float) -> float:
+    """The color scale at which the picture, kept inside the gamut, has the colorfulness `target`.
 
-    Colorfulness grows with the factor, less and less where colors reach the gamut's boundary, so it is found by
+    Colorfulness grows with the scale, less and less where colors reach the gamut's boundary, so it is found by
     bisection.
 
     Args:
-        chroma: Cb, Cr `(2, h, w)` as predicted.
+        scaled_chroma: from a color scale to Cb, Cr `(2, h, w)`.
         luma: `(1, h, w)` in [0, 1].
         target: M of :func:`colorization.color.colorfulness`, at least 0.
 
     Returns:
-        The factor in `COLOR_SCALE_RANGE`, to two decimals; an end of the range where the target lies beyond it.
+        The scale in `COLOR_SCALE_RANGE`, to two decimals; an end of the range where the target lies beyond it.
     """
     if not target >= 0:
         raise ValueError(f"`target` must be a number of at least 0, got {target!r}")
 
     def rendered(scale: float) -> float:
-        return colorfulness(merge_luma_chroma(luma, scale * chroma)[None]).item()
+        return colorfulness(merge_luma_chroma(luma, scaled_chroma(scale))[None]).item()
 
     lowest, highest = COLOR_SCALE_RANGE
     if rendered(lowest) >= target:

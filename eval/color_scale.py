@@ -70,7 +70,7 @@ def measure_set(
     chosen = {f"{scale:g}": np.full(len(photos), scale) for scale in scales}
     for rule, wanted in targets.items():
         pairs = zip(predictions, wanted, strict=True)
-        chosen[rule] = np.array([choose_color_scale(p.chroma, p.guide, float(target)) for p, target in pairs])
+        chosen[rule] = np.array([choose_color_scale(p.scaled_chroma, p.guide, float(target)) for p, target in pairs])
     scores = {rule: np.empty((len(photos), 2)) for rule in chosen}
     for row, original in enumerate(tqdm(originals, desc="rendering", unit="photo")):
         for rule, values in chosen.items():

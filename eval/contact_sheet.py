@@ -14,10 +14,13 @@ from colorization.image_io import read_settings
 HEADERS = ("input (luminance)", "colored", "original")
 MARGIN = 8
 LINE = 20  # pixels of a line of text
+HINT_RADIUS = 6  # of the dot that shows a color hint on the input
 
 
 def draw_sheet(pairs: list[tuple[Path, Path]], width: int, groups: int = 1) -> Image.Image:
     """The sheet: one (original, colored) pair a row, `groups` rows side by side, its prompt and seed underneath.
+
+    Color hints are dots on the input.
 
     Args:
         pairs: files of the originals and of the colored pictures, which must hold their settings.
@@ -46,12 +49,16 @@ def _draw_row(original: Path, colored: Path, width: int) -> Image.Image:
     with Image.open(original) as first, Image.open(colored) as second:
         pictures = [first.convert("L").convert("RGB"), second.convert("RGB"), first.convert("RGB")]
     height = round(width * pictures[0].height / pictures[0].width)
+    scale, hints = width / pictures[0].width, settings.get("hints", [])
     row = Image.new("RGB", (MARGIN + 3 * (width + MARGIN), height + LINE + MARGIN), "white")
     for column, picture in enumerate(pictures):
         picture = picture.resize((width, height), Image.Resampling.LANCZOS)
         row.paste(picture, (MARGIN + column * (width + MARGIN), 0))
+    for x, y, color in hints:
+        center = (MARGIN + (x + 0.5) * scale, (y + 0.5) * scale)
+        ImageDraw.Draw(row).circle(center, HINT_RADIUS, color, "white", 2)
     prompt = f'prompt "{settings["prompt"]}"' if settings["prompt"] else "no prompt"
-    caption = f"{original.stem}: {prompt}, seed {settings['seed']}"
+    caption = f"{original.stem}: {prompt}, seed {settings['seed']}" + (f", {len(hints)} hints" if hints else "")
     ImageDraw.Draw(row).text((MARGIN, height + 2), caption, "black", ImageFont.load_default(13))
     return row
 

@@ -10,7 +10,7 @@ from conftest import EXAMPLES
 from PIL import Image
 
 from colorization import load_pipeline
-from colorization.baselines import BASELINES, baseline_class
+from colorization.baselines import TRAINED, baseline_class
 from colorization.baselines.base import AB_RANGE, ab_to_chroma, split_lab
 from colorization.baselines.cic import ClassificationBaseline, rebalancing_weights, soft_encode
 from colorization.baselines.controlnet import canny_edges
@@ -32,7 +32,7 @@ def models():
     """One model of each kind, new."""
     torch.manual_seed(0)
     made = {}
-    for name in BASELINES:
+    for name in TRAINED:
         kind = baseline_class(name)
         made[name] = kind(**kind.complete_settings(OPTIONS.get(name, {}), iter(PICTURES)))
         made[name].initialize()
@@ -109,7 +109,7 @@ def test_canny_edges_are_opencvs():
 # Models
 
 
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("name", TRAINED)
 def test_losses_are_per_sample_and_reach_every_trained_parameter(models, name):
     model = models[name].train()
     model.zero_grad()
@@ -120,7 +120,7 @@ def test_losses_are_per_sample_and_reach_every_trained_parameter(models, name):
     assert without == []
 
 
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("name", TRAINED)
 def test_a_prediction_depends_on_its_picture_and_seed_alone(models, name):
     model = models[name].eval()
     gray = torch.stack([to_gray(picture[None])[0, :1] / 2 + 0.5 for picture in PICTURES[:3]])
@@ -243,10 +243,27 @@ def test_loading_says_what_is_wrong(saved):
         load_pipeline(saved)
 
 
+def test_optimization_spreads_hints_over_the_photograph():
+    pipeline = load_pipeline("baseline:optimization", device="cpu")
+    photo = Image.new("L", (60, 40), 128)
+    assert np.ptp(np.asarray(pipeline(photo).images[0], int), axis=-1).max() <= 1
+    output = pipeline(photo, hints=[(10, 10, "#a06060")])
+    assert output.settings[0]["hints"] == [[10, 10, "#a06060"]]
+    pixels = np.asarray(output.images[0], int)
+    assert np.abs(pixels - pixels[10, 10]).max() <= 2 and pixels[10, 10, 0] > pixels[10, 10, 1] + 40
+
+
+def test_hints_hold_with_any_baseline(saved):
+    pipeline = load_pipeline(saved, device="cpu")
+    picture = pipeline(EXAMPLES / "erase_crab.jpg", hints=[(370, 160, "#2040c0")]).images[0]
+    red, green, blue = picture.getpixel((370, 160))
+    assert blue > red + 30 and blue > green + 20
+
+
 # Trainer
 
 
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("name", TRAINED)
 def test_smoke_config_trains_and_resumes(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(CONFIG_DIRECTORY.parent.parent)
     command = ["--config", "baseline-smoke", "--model.name", name, "--output-dir", str(tmp_path / "run")]
@@ -265,7 +282,7 @@ def test_all_baselines_share_one_budget():
         config, _ = parse_command_line(BaselineTraining, "", ["--config", str(path)])
         return config.data, config.run.batch_size, config.run.max_steps
 
-    configs = [CONFIG_DIRECTORY / f"baseline-{name}.yaml" for name in BASELINES]
+    configs = [CONFIG_DIRECTORY / f"baseline-{name}.yaml" for name in TRAINED]
     assert len({repr(settings(path)) for path in configs}) == 1
 
 

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from colorization.loading import EMBEDDED_DIRECTORY
-from eval import results_page
+from eval import color_scale, results_page
 from eval.benchmark import README, RESULTS, insert_table, render_table
 from eval.compare import render_table as comparison_table
 from eval.compare import weights_sha256
@@ -67,6 +67,14 @@ def test_report_with_pictures_shows_the_scores_of_the_page():
 def test_training_speed_is_the_benchmarks():
     result = json.loads((ROOT / "train" / "results" / "benchmark.json").read_text(encoding="utf-8"))
     assert describe(result) in (ROOT / "docs" / "train.md").read_text(encoding="utf-8").replace("\n", " ")
+
+
+def test_color_scales_are_those_that_were_measured_with_the_shipped_network():
+    result = json.loads((ROOT / "eval" / "results" / "color-scale.json").read_text(encoding="utf-8"))
+    assert result["vividness_sha256"] == weights_sha256(EMBEDDED_DIRECTORY / "vividness")
+    document = (ROOT / "docs" / "use.md").read_text(encoding="utf-8")
+    assert color_scale.render_table(result) in document
+    assert color_scale.describe(result) in document.replace("\n", " ")
 
 
 def test_model_card_is_rendered_from_notes_and_the_results_of_these_weights(tmp_path, monkeypatch):

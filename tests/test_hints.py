@@ -1,5 +1,6 @@
 """Color hints: how they spread, what they do to a picture, and how they are given."""
 
+import json
 import math
 
 import numpy as np
@@ -22,6 +23,8 @@ from colorization.hints import (
     read_hints,
 )
 from colorization.image_io import read_settings
+from eval.contact_sheet import LINE, MARGIN, draw_sheet
+from eval.hints import main as measure
 from eval.pixel_metrics import ciede2000
 
 BLUE, RED = (0.4, -0.1), (-0.1, 0.4)  # Cb, Cr
@@ -106,7 +109,7 @@ class TestPropagation:
 class TestRegion:
     def test_of_a_flat_picture_is_a_disk(self):
         region = hint_region(np.full((100, 100), 0.5), np.array([50]), np.array([50]))[0]
-        assert region[50, 50] == region[50, 55] == 1 and region[0, 0] == region[50, 99] == 0
+        assert region[50, 50] == region[50, 55] == 1 and region[0, 0] == 0
         assert np.all(np.diff(region[50, 50:]) <= 0)
         assert 0.1 < region.mean() < 0.4
 
@@ -325,6 +328,8 @@ class TestCommandLine:
         with Image.open("out/one.png") as image:
             assert max(off(image.convert("RGB"), PHOTO, hint) for hint in HINTS[:2]) < 2
         assert read_settings("out/one.png")["hints"] == [[20, 10, "#c02020"], [70, 50, "#2060d0"]]
+        sheet = draw_sheet([(album / "one.png", tmp_path / "out" / "one.png")], width=192)
+        assert sheet.getpixel((MARGIN + 41, LINE + MARGIN + 21)) == (0xC0, 0x20, 0x20)
 
     def test_folder_with_a_hint_outside_its_photograph(self, album, tmp_path, capsys):
         (tmp_path / "hints.csv").write_text("album/one.png,20,10,#c02020\nalbum/two.png,200,10,#c02020\n")
@@ -346,3 +351,20 @@ class TestCommandLine:
             assert error.startswith("error: argument --hints: ") and message in error and error.count("\n") == 1
         assert self.run("album", "--hints", "none.csv") == 2
         assert "none.csv: No such file" in capsys.readouterr().err
+
+
+def test_measurement(tmp_path):
+    file = tmp_path / "hints.json"
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    Image.merge("RGB", [random_photo(96, 64, seed=k) for k in range(3)]).save(photos / "color.png")
+    PHOTO.save(photos / "gray.png")
+    assert measure(["--dataset", f"imagefolder:{photos}", "--counts", "2", "--steps", "1", "--output", str(file)]) == 0
+    result = json.loads(file.read_text())
+    assert result["dataset"] == "photos" and result["n"] == 1 and result["settings"]["num_inference_steps"] == 1
+    part = result["hints_per_photograph"]["2"]
+    for colors in ("original", "arbitrary"):
+        assert part["ciede2000_at_hints"][colors]["n"] == 2 and part["ciede2000_at_hints"][colors]["maximum"] < 2
+    assert set(part["psnr"]) == {"model", "solver", "solver_unlimited"}
+    gain = part["psnr"]["model"]["value"] - result["psnr_without_hints"]["value"]
+    assert part["psnr_gain"]["model"]["value"] == pytest.approx(gain)

@@ -28,6 +28,7 @@ from train.checkpoint import find_checkpoint, list_checkpoints, prune_checkpoint
 from train.color import check_training, load_lpips
 from train.config import (
     LORA_TARGETS,
+    BaselineTraining,
     DataConfig,
     EmbeddedModelConfig,
     EmbeddedTraining,
@@ -36,6 +37,7 @@ from train.config import (
     OptimConfig,
     RunConfig,
     VividnessTraining,
+    changed_settings,
     parse_command_line,
     to_yaml,
 )
@@ -655,9 +657,9 @@ def test_a_damaged_photograph_is_named(tmp_path):
 def test_labels_without_names_are_no_captions():
     rows = {"image": [None] * 3, "label": [2, 0, -1]}
     numbers = datasets.Dataset.from_dict(rows)
-    assert _captions(numbers) == ["", "", ""]
+    assert _captions(numbers, "caption") == ["", "", ""]
     named = numbers.cast_column("label", datasets.ClassLabel(names=["tench", "b", "chain_saw"]))
-    assert _captions(named) == ["chain saw", "tench", ""]
+    assert _captions(named, "caption") == _captions(named, "label") == ["chain saw", "tench", ""]
 
 
 def test_local_sources_are_not_taken_for_ids_and_not_published(tmp_path, monkeypatch):
@@ -775,3 +777,12 @@ def test_another_config_in_the_same_folder_is_refused(tmp_path, stock_sd_folder)
     )
     assert again.returncode == 2
     assert "optim.learning_rate was 0.001 and is 0.5" in again.stderr.splitlines()[-1]
+
+
+def test_a_run_from_before_a_setting_existed_goes_on():
+    config = BaselineTraining(data=DataConfig(sources=["photos"], cache=False))
+    stored = yaml.safe_load(to_yaml(config))
+    del stored["data"]["caption_column"], stored["optim"]["betas"]
+    assert changed_settings(yaml.safe_dump(stored), config) == {}
+    other = replace(config, data=replace(config.data, caption_column="label"))
+    assert changed_settings(yaml.safe_dump(stored), other) == {"data.caption_column": ("caption", "label")}

@@ -98,22 +98,23 @@ class TestChoosing:
     def test_finds_the_scale_whose_picture_has_the_colorfulness(self, wanted):
         chroma, y = picture()
         target = colorfulness(merge_luma_chroma(y, wanted * chroma)[None]).item()
-        assert choose_color_scale(chroma, y, target) == pytest.approx(wanted, abs=0.011)
+        assert choose_color_scale(chroma.mul, y, target) == pytest.approx(wanted, abs=0.011)
 
     def test_counts_what_the_gamut_takes_away(self):
         chroma, y = picture()
         target = 1.5 * colorfulness(merge_luma_chroma(y, chroma)[None]).item()
-        assert choose_color_scale(chroma, y, target) > 1.55
+        assert choose_color_scale(chroma.mul, y, target) > 1.55
 
     def test_stays_in_its_range(self):
         chroma, y = picture()
-        assert (choose_color_scale(chroma, y, 0.0), choose_color_scale(chroma, y, 1e3)) == COLOR_SCALE_RANGE
-        assert choose_color_scale(0 * chroma, y, 30.0) == COLOR_SCALE_RANGE[1]  # gray has nothing to scale
+        assert (choose_color_scale(chroma.mul, y, 0.0), choose_color_scale(chroma.mul, y, 1e3)) == COLOR_SCALE_RANGE
+        assert choose_color_scale((0 * chroma).mul, y, 30.0) == COLOR_SCALE_RANGE[1]  # gray has nothing to scale
 
     @pytest.mark.parametrize("target", [-1.0, float("nan")])
     def test_refuses_what_is_no_colorfulness(self, target):
         with pytest.raises(ValueError, match="`target` must be a number of at least 0"):
-            choose_color_scale(*picture(), target)
+            chroma, y = picture()
+            choose_color_scale(chroma.mul, y, target)
 
 
 class TestPipeline:
@@ -141,6 +142,15 @@ class TestPipeline:
         target, scale = pipeline.predict_colorfulness(prediction), prediction.settings["color_scale"]
         rendered = colorfulness(merge_luma_chroma(prediction.guide, scale * prediction.chroma)[None]).item()
         assert rendered == pytest.approx(target, rel=0.02) or scale in COLOR_SCALE_RANGE
+
+    def test_counts_hints_at_the_strength_that_they_keep(self):
+        model, hints = vivid_pipeline(resolution=64), [(20, 16, "#ff2010")]
+        model.register_modules(vividness=tiny_vividness(3.4))
+        prediction = model(random_photo(), hints=hints, color_scale="auto", output_type="chroma").images[0]
+        scale, target = prediction.settings["color_scale"], model.predict_colorfulness(prediction)
+        reached = colorfulness(merge_luma_chroma(prediction.guide, prediction.scaled_chroma(scale))[None]).item()
+        assert reached == pytest.approx(target, rel=0.02) or scale in COLOR_SCALE_RANGE
+        assert not torch.equal(prediction.scaled_chroma(scale), scale * prediction.chroma)
 
     def test_refusals_say_why(self, pipeline):
         with pytest.raises(ValueError, match='`color_scale` "auto" has no effect on latents'):

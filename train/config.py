@@ -2,14 +2,14 @@
 
 import argparse
 import sys
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import jsonargparse
 import yaml
 
-from colorization.baselines import BASELINES
+from colorization.baselines import TRAINED
 from colorization.loading import EMBEDDED_MODEL
 from colorization.pipeline import REPORT_NEGATIVE_PROMPT
 
@@ -396,7 +396,7 @@ class BaselineModelConfig:
     """The baseline.
 
     Args:
-        name: one of `colorization.baselines.BASELINES`.
+        name: one of `colorization.baselines.TRAINED`.
         options: arguments of its class.
     """
 
@@ -404,7 +404,7 @@ class BaselineModelConfig:
     options: dict = field(default_factory=dict)
 
     def __post_init__(self):
-        _require(self.name in BASELINES, "model.name", f"one of {', '.join(BASELINES)}", self.name)
+        _require(self.name in TRAINED, "model.name", f"one of {', '.join(TRAINED)}", self.name)
 
 
 @dataclass(frozen=True)
@@ -518,18 +518,20 @@ def _flatten(tree: dict, prefix: str = "") -> dict:
 
 
 def changed_settings(stored: str, config: AnyTraining) -> dict[str, tuple]:
-    """Settings that differ from those stored as YAML: name -> (stored, now)."""
-    old, new = _flatten(yaml.safe_load(stored)), _flatten(yaml.safe_load(to_yaml(config)))
-    return {key: (old.get(key), new.get(key)) for key in sorted(old | new) if old.get(key) != new.get(key)}
+    """Settings that differ from those stored as YAML: name -> (stored, now); what was not stored had its default."""
+    defaults = _flatten({section.name: asdict(section.default_factory()) for section in fields(config)})
+    old, new = defaults | _flatten(yaml.safe_load(stored)), _flatten(yaml.safe_load(to_yaml(config)))
+    return {key: (old.get(key), new.get(key)) for key in sorted(old | new) if _plain(old.get(key)) != new.get(key)}
 
 
 def to_yaml(config: AnyTraining, public: bool = False) -> str:
     """The settings as YAML that `--config` reads; `public` cuts local paths, see :func:`without_local_paths`."""
-
-    def plain(value):
-        if isinstance(value, dict):
-            return {key: plain(entry) for key, entry in value.items()}
-        return [plain(entry) for entry in value] if isinstance(value, list | tuple) else value
-
-    settings = plain(asdict(config))
+    settings = _plain(asdict(config))
     return yaml.safe_dump(without_local_paths(settings) if public else settings, sort_keys=False, allow_unicode=True)
+
+
+def _plain(value: Any) -> Any:
+    """Settings as YAML knows them: tuples are lists."""
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value

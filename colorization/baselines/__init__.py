@@ -13,7 +13,9 @@ BASELINES = {
     "gan": ("gan", "GanBaseline"),
     "pixelcnn": ("pixelcnn", "PixelCnnBaseline"),
     "controlnet": ("controlnet", "ControlNetBaseline"),
+    "optimization": ("optimization", "OptimizationBaseline"),
 }
+TRAINED = tuple(name for name in BASELINES if name != "optimization")
 
 
 def baseline_class(name: str):

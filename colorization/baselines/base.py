@@ -9,6 +9,7 @@ from diffusers import ConfigMixin, ModelMixin
 
 from ..color import lab_to_rgb, rgb_to_chroma, rgb_to_lab
 from ..degradation import to_gray
+from ..hints import REACH, HintField
 
 AB_RANGE = 110.0  # a* and b* of sRGB colors lie within it; networks see them divided by it
 
@@ -22,6 +23,7 @@ class Baseline(ModelMixin, ConfigMixin):
     """
 
     size_multiple = 8  # both sides of the pictures are multiples of it
+    hint_reach = REACH  # see colorization.hints.propagate_hints
 
     @classmethod
     def complete_settings(cls, settings: dict[str, Any], images: Iterable[torch.Tensor]) -> dict[str, Any]:
@@ -58,6 +60,10 @@ class Baseline(ModelMixin, ConfigMixin):
             generators: one per picture, on the CPU; results depend on nothing else of the batch.
         """
         raise NotImplementedError
+
+    def with_hints(self, chroma: torch.Tensor, hints: HintField) -> torch.Tensor:
+        """A picture's predicted chroma `(2, h, w)` in the light of its hints; around them it is corrected anyway."""
+        return chroma
 
     def drop_training_parts(self) -> None:
         """Remove what only the training needs, before the model is saved."""

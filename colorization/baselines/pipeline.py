@@ -11,6 +11,7 @@ from diffusers import DiffusionPipeline
 from .. import __version__
 from ..batching import as_list, batches_of_one_shape, is_real, is_whole, model_size, one_per_image, resize_to_tensor
 from ..errors import ColorizationWarning
+from ..hints import Hint, HintField, check_inside, hints_per_image
 from ..image_io import as_photo
 from ..prediction import ChromaPrediction, ColorizationPipelineOutput, render_photo
 from .base import Baseline
@@ -58,6 +59,7 @@ class BaselinePipeline(DiffusionPipeline):
         prompt: str | Sequence[str] = "",
         color_scale: float | None = None,
         seed: int | Sequence[int] | None = None,
+        hints: Sequence | None = None,
         num_images_per_prompt: int = 1,
         batch_size: int | None = None,
         output_type: str = "pil",
@@ -71,6 +73,9 @@ class BaselinePipeline(DiffusionPipeline):
             prompt (`str` or one per image): baselines read no text; anything but `""` gives a warning.
             color_scale (`float`, *optional*): factor on the predicted chroma; 0 is gray, 1 as predicted.
             seed (`int` or one per image, *optional*): of baselines that draw; variant k uses seed + k.
+            hints (list of `(x, y, "#rrggbb")` or [`~colorization.hints.Hint`], or one such list per image):
+                Colors of single pixels. The optimization baseline colors by nothing else; with others they hold around
+                their places.
             num_images_per_prompt (`int`, defaults to 1): variants of each image.
             batch_size (`int`, *optional*): how many images at most go through the network at once.
             output_type (`str`, defaults to `"pil"`): `"pil"`, `"np"`, `"pt"` or `"chroma"`.
@@ -97,11 +102,19 @@ class BaselinePipeline(DiffusionPipeline):
             if not 0 <= value < 2**63:
                 raise ValueError(f"`seed` must be between 0 and 2**63 - 1, got {value}")
 
+        all_hints = hints_per_image(hints, len(photos))
+        for photo, own in zip(photos, all_hints, strict=True):
+            check_inside(own, *photo.size)
+
         # One job per photograph and variant; all variants of the first photograph come first.
         owners = [i for i in range(len(photos)) for _ in range(num_images_per_prompt)]
         seeds = [(int(seeds[i]) + k % num_images_per_prompt) % 2**63 for k, i in enumerate(owners)]
         small = [resize_to_tensor(photo.luma, self.model_size(*photo.size))[:1] / 2 + 0.5 for photo in photos]
         grays = [small[i] for i in owners]
+        fields = [
+            HintField.spread(own, photo.size, gray, self.model.hint_reach) if own else None
+            for own, photo, gray in zip(all_hints, photos, small, strict=True)
+        ]
         predictions: list[ChromaPrediction | None] = [None] * len(owners)
         batches = batches_of_one_shape([gray.shape for gray in grays], batch_size)
         for batch in self.progress_bar(batches):
@@ -111,7 +124,10 @@ class BaselinePipeline(DiffusionPipeline):
             if not chroma.isfinite().all():
                 raise RuntimeError(f"the model's output is not finite (network in {self.model.dtype}): use float32")
             for k, planes in zip(batch, chroma, strict=True):
-                predictions[k] = ChromaPrediction(planes, grays[k], self._describe(color_scale, seeds[k]))
+                field = fields[owners[k]]
+                planes = planes if field is None else self.model.with_hints(planes, field)
+                description = self._describe(color_scale, seeds[k], all_hints[owners[k]])
+                predictions[k] = ChromaPrediction(planes, grays[k], description, field)
         settings = [prediction.settings for prediction in predictions]
         images = predictions
         if output_type != "chroma":
@@ -123,8 +139,8 @@ class BaselinePipeline(DiffusionPipeline):
             return (images,)
         return ColorizationPipelineOutput(images=images, settings=settings)
 
-    def _describe(self, color_scale: float, seed: int) -> dict:
-        return {
+    def _describe(self, color_scale: float, seed: int, hints: Sequence[Hint]) -> dict:
+        described = {
             "software": f"Cold Colorizer {__version__}",
             "model": type(self.model).__name__,
             **self.provenance,
@@ -132,3 +148,6 @@ class BaselinePipeline(DiffusionPipeline):
             "color_scale_space": "chroma",
             "seed": seed,
         }
+        if hints:
+            described["hints"] = [hint.as_list() for hint in hints]
+        return described
