@@ -136,6 +136,29 @@ def check_inside(hints: Iterable[Hint], width: int, height: int) -> None:
             )
 
 
+def parse_lines(lines: Iterable[str], source: str) -> dict[str, tuple[Hint, ...]]:
+    """Hints from lines `FILE,x,y,#rrggbb`, by FILE; `x,y,#rrggbb` is the short form, whose hints have the key "".
+
+    Args:
+        lines: CSV; empty ones are skipped.
+        source: what to call them in messages.
+
+    Raises:
+        ValueError: a line has another form; the message names source and line.
+    """
+    rows: dict[str, list[Hint]] = {}
+    reader = csv.reader(lines)
+    try:
+        for row in reader:
+            fields = [field.strip() for field in row]
+            if any(fields):
+                rows.setdefault(fields[0] if len(fields) == 4 else "", []).append(_hint_of_fields(fields))
+    except (ValueError, csv.Error) as error:  # UnicodeDecodeError is a ValueError
+        reason = "is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error
+        raise ValueError(f"{source}, line {reader.line_num}: {reason}") from error
+    return {name: parse_hints(hints) for name, hints in rows.items()}
+
+
 def read_hints(path: str | os.PathLike) -> dict[str, tuple[Hint, ...]]:
     """Hints from a CSV file (UTF-8, no header) with one line `FILE,x,y,#rrggbb` for each, by FILE.
 
@@ -145,18 +168,8 @@ def read_hints(path: str | os.PathLike) -> dict[str, tuple[Hint, ...]]:
         OSError: the file cannot be read.
         ValueError: a line has another form; the message names file and line.
     """
-    rows: dict[str, list[Hint]] = {}
     with open(path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
-        try:
-            for row in reader:
-                fields = [field.strip() for field in row]
-                if any(fields):
-                    rows.setdefault(fields[0] if len(fields) == 4 else "", []).append(_hint_of_fields(fields))
-        except (ValueError, csv.Error) as error:  # UnicodeDecodeError is a ValueError
-            reason = "is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error
-            raise ValueError(f"{os.fspath(path)}, line {reader.line_num}: {reason}") from error
-    return {name: parse_hints(hints) for name, hints in rows.items()}
+        return parse_lines(file, os.fspath(path))
 
 
 def _hint_of_fields(fields: list[str]) -> Hint:

@@ -68,8 +68,9 @@ def test_endpoints_name_their_parameters_and_the_models_defaults(client, embedde
         "seed": config.default_seed,
         "file_format": "PNG",
         "model": "embedded",
+        "auto_color_scale": False,
     }
-    for name, first, own in (("/colorize", "image", {"variants": 1}), ("/colorize_batch", "files", {})):
+    for name, first, own in (("/colorize", "image", {"variants": 1, "hints": ""}), ("/colorize_batch", "files", {})):
         needed, *others = endpoints[name]["parameters"]
         assert needed["parameter_name"] == first and not needed["parameter_has_default"]
         assert {other["parameter_name"]: other["parameter_default"] for other in others} == shared | own
@@ -94,8 +95,9 @@ def test_an_example_is_colored_at_its_own_size(client, embedded, example_files):
 
 def test_settings_reach_the_model(client, example_files):
     asked = {"prompt": "red bus", "negative_prompt": "blue", "steps": 2, "guidance_scale": 2.5, "color_scale": 0.5}
-    _, download = colorize(client, example_files[1], seed=7, **asked)
+    _, download = colorize(client, example_files[1], seed=7, hints="30,20,#2060e0", **asked)
     written = read_settings(download)
+    assert written["hints"] == [[30, 20, "#2060e0"]]
     asked["num_inference_steps"] = asked.pop("steps")
     assert {name: written[name] for name in [*asked, "seed"]} == asked | {"seed": 7}
 

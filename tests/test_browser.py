@@ -1,6 +1,7 @@
 """The page in a real browser: headless Chromium, driven by Playwright."""
 
 import io
+import re
 import shutil
 import time
 import zipfile
@@ -211,6 +212,81 @@ def test_helpers_wait_until_settings_are_kept(page):
     set_slider(page, "Variants", 3)
     page.wait_for_timeout(SECONDS)
     expect(page.get_by_label("number input for Variants")).to_have_value("3")
+
+
+def test_the_automatic_color_scale_moves_the_slider(page, example_files, tmp_path):
+    upload(page, example_files[4])
+    take_one_step(page)
+    page.get_by_label("Automatic color scale").check()
+    scale = page.get_by_label("number input for Color scale")
+    before = scale.input_value()
+    colorize(page)
+    expect(scale).not_to_have_value(before)
+    page.wait_for_timeout(SECONDS)  # in which a rendering at another scale would begin
+    expect(page.locator("#download")).to_be_enabled()
+    settings = read_settings(download(page, "#download", tmp_path))
+    assert settings["color_scale"] == settings["automatic_color_scale"] == float(scale.input_value())
+
+
+def disc_on_page(page, path: Path, size: tuple[int, int], center: tuple[int, int]) -> dict:
+    """Upload a picture of a light disc; where the page shows its center, for a click on the photograph."""
+    width, height = size
+    columns, rows = np.meshgrid(np.arange(width), np.arange(height))
+    inside = np.hypot(columns - center[0], rows - center[1]) < width / 6
+    Image.fromarray(np.where(inside, 200, 90).astype(np.uint8)).save(path)
+    upload(page, path)
+    shown = page.locator("#photograph img")
+    wait_until(lambda: shown.count() and shown.evaluate("picture => picture.naturalWidth"))
+    page.wait_for_timeout(SECONDS)  # until nothing moves
+    pixels = np.asarray(Image.open(io.BytesIO(shown.screenshot())).convert("L"), int)
+    rows, columns = np.nonzero(np.abs(pixels - 200) <= 3)
+    return {"x": float(np.median(columns)), "y": float(np.median(rows))}
+
+
+def test_a_click_on_the_photograph_gives_the_place_its_color(page, tmp_path):
+    place = disc_on_page(page, tmp_path / "disc.png", (900, 450), (610, 160))
+    take_one_step(page)
+    page.get_by_role("button", name="Color hints").click()
+    hints = page.locator("#hints textarea")
+    hints.wait_for()
+    settle(page)
+    page.locator("#hint-color .dialog-button").click()
+    code = page.locator("#hint-color input[type=text]")
+    code.fill("#2060e0")
+    code.press("Enter")
+    page.locator("#photograph img").click(position=place)
+    expect(hints).to_have_value(re.compile(r"^6\d\d,1\d\d,#2060e0$"))
+    column, row, _ = hints.input_value().split(",")
+    assert abs(int(column) - 610) <= 3 and abs(int(row) - 160) <= 3
+    expect(page.locator("#swatches")).to_have_text(f"{column}, {row}")
+    colorize(page)
+    result = download(page, "#download", tmp_path)
+    pixels = np.asarray(Image.open(result), int)
+    red, green, blue = pixels[160, 610]
+    assert blue > green > red and blue - red > 50
+    assert np.ptp(pixels[400, 50]) < np.ptp(pixels[160, 610])
+    assert read_settings(result)["hints"] == [[int(column), int(row), "#2060e0"]]
+    page.get_by_role("button", name="Copy as Python").click()
+    expect(page.locator("#code")).to_contain_text(f"hints=[[{column}, {row}, '#2060e0']]")
+
+
+def test_hints_are_removed_one_by_one_all_at_once_and_with_the_photograph(page, example_files, tmp_path):
+    """On a picture that is shown smaller than the space for it."""
+    place = disc_on_page(page, tmp_path / "small.png", (100, 60), (70, 25))
+    photograph, hints = page.locator("#photograph img"), page.locator("#hints textarea")
+    lines = []
+    for shift in (0, 4, -4):
+        photograph.click(position={"x": place["x"] + shift, "y": place["y"]})
+        lines.append(f"{70 + shift},25,#c03030")
+        expect(hints).to_have_value("\n".join(lines))
+    page.get_by_role("button", name="Remove last").click()
+    expect(hints).to_have_value("\n".join(lines[:2]))
+    page.get_by_role("button", name="Clear", exact=True).click()
+    expect(hints).to_have_value("")
+    photograph.click(position=place)
+    expect(hints).to_have_value(lines[0])
+    page.locator("#examples button").first.click()
+    expect(hints).to_have_value("")
 
 
 def test_cancel_stops_the_sampling(page, example_files, steps_taken):

@@ -71,6 +71,15 @@ def test_format_is_the_one_asked_for(client, tmp_path):
         assert opened.read("photo-colorized.jpg").startswith(b"\xff\xd8\xff")
 
 
+def test_the_automatic_color_scale_is_recorded_in_each_file(client, tmp_path):
+    album = zip_file(tmp_path / "album.zip", {"a.png": photo_bytes(), "b.png": photo_bytes(50, 20)})
+    result, _ = colorize_batch(client, album, auto_color_scale=True)
+    with zipfile.ZipFile(result) as opened:
+        opened.extractall(tmp_path / "out")
+    settings = [read_settings(path) for path in (tmp_path / "out").iterdir()]
+    assert len(settings) == 2 and all(one["automatic_color_scale"] == one["color_scale"] for one in settings)
+
+
 def test_without_any_result_there_is_no_archive(client, tmp_path):
     (tmp_path / "broken.zip").write_bytes(b"PK\x03\x04 and nothing else")
     result, report = colorize_batch(client, tmp_path / "broken.zip")

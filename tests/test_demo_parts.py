@@ -21,7 +21,7 @@ from PIL import Image
 from test_captioning import blip_folder  # noqa: F401 (a fixture)
 
 import app
-from colorization.demo import captions, inputs, messages, visits
+from colorization.demo import captions, inputs, messages, rendering, visits
 from colorization.demo.batch import BatchHandler
 from colorization.demo.color import Color
 from colorization.demo.compare import Compare, figure
@@ -53,18 +53,20 @@ def color(embedded, demo_cache) -> Color:
 
 
 DEFAULTS = {"negative_prompt": "", "steps": 2, "guidance_scale": 1.0, "color_scale": 1.0, "seed": 0}
-DEFAULTS |= {"variants": 1, "file_format": "PNG", "model": "embedded"}
+DEFAULTS |= {"variants": 1, "file_format": "PNG", "model": "embedded", "hints": "", "auto_color_scale": False}
 
 
 def test_the_same_file_comes_out_of_the_python_box(color, example_files, tmp_path, monkeypatch):
     settings = DEFAULTS | {"guidance_scale": 2.0, "color_scale": 1.4, "seed": 3, "negative_prompt": "blue"}
+    settings |= {"hints": "40,30,#2060e0\n\n90,60,#D0A020\n"}
     _, download = color.colorize(str(example_files[0]), "red 'crab'", request=request(), **settings)
-    _, _, code = color.present(1.4, "PNG", request())
+    _, _, code, _ = color.present(1.4, "PNG", request())
     (tmp_path / example_files[0].name).write_bytes(example_files[0].read_bytes())
     monkeypatch.chdir(tmp_path)
     exec(code, {})
     again = tmp_path / Path(download).name
     assert read_settings(again) == read_settings(download)
+    assert read_settings(again)["hints"] == [[40, 30, "#2060e0"], [90, 60, "#d0a020"]]
     first, second = (np.asarray(Image.open(path), int) for path in (download, again))
     assert (np.abs(first - second) > 1).sum() == 0
 
@@ -94,6 +96,53 @@ def test_color_scale_of_models_that_scale_latents_is_rendered_too(example_files,
     assert (settings["color_scale"], settings["color_scale_space"]) == (0.0, "chroma")
     (_, again), _ = color.rescale(2.0, request())
     assert np.ptp(np.asarray(Image.open(again)).astype(int), axis=2).max() > 1
+
+
+def test_lists_of_hints_that_make_no_sense_are_refused_in_words(color, example_files):
+    for hints, message in (
+        ("10,10,#ff0000\n10,10", "color hints, line 2: must be x,y,#rrggbb"),
+        ("1,2,red", "color hints, line 1: the color of a hint must be"),
+        ("a.jpg,1,2,#ff0000", "color hints: must be x,y,#rrggbb without a file's name, got 'a.jpg'"),
+        ("1,99999,#ff0000", "must lie inside the photograph"),
+    ):
+        with pytest.raises(gr.Error, match=message):
+            color.colorize(str(example_files[0]), "", request=request(), **DEFAULTS | {"hints": hints, "steps": 1})
+
+
+def test_a_click_counts_in_pixels_of_the_photograph(color, example_files, tmp_path, monkeypatch):
+    """Of a scan, which the page shows as a smaller picture of another kind."""
+    monkeypatch.setattr(rendering, "PREVIEW_SIDE", 100)
+    with Image.open(example_files[0]) as picture:
+        picture.convert("L").resize((400, 200)).save(tmp_path / "scan.tif")
+    shown = color.show_input(str(tmp_path / "scan.tif"), request())[0]
+    event = gr.SelectData(None, {"index": [50, 10], "value": None})
+    text, _ = color.place_hint(shown, "rgb(32, 96, 224)", "1,2,#ff0000\n", event, request())
+    assert text == "1,2,#ff0000\n202,42,#2060e0"
+    text, _ = color.place_hint(str(example_files[0]), "#2060E0", "", event, request())
+    assert text == "50,10,#2060e0"
+
+
+def test_the_automatic_color_scale_is_shown_recorded_and_overruled(color, example_files, tmp_path, monkeypatch):
+    settings = DEFAULTS | {"auto_color_scale": True, "color_scale": 0.0}
+    _, download = color.colorize(str(example_files[0]), "", request=request(), **settings)
+    *_, code, scale = color.present(0.0, "PNG", request())
+    written = read_settings(download)
+    assert written["color_scale"] == written["automatic_color_scale"] == scale > 0
+    (tmp_path / example_files[0].name).write_bytes(example_files[0].read_bytes())
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    assert read_settings(tmp_path / Path(download).name) == written
+    button, code = color.save(0.9 * scale, "PNG", request())
+    written = read_settings(button.value["path"])
+    assert written["color_scale"] == 0.9 * scale and "automatic_color_scale" not in written and "auto" not in code
+
+
+def test_models_that_choose_no_color_scale_offer_none(demo_cache, example_files):
+    engine = Engine({"tiny": tiny_pipeline()})
+    assert not engine.chooses_color_scale("tiny")
+    settings = DEFAULTS | {"model": "tiny", "auto_color_scale": True}
+    with pytest.raises(gr.Error, match='`color_scale` "auto" needs a model with'):
+        Color(engine, Visits()).colorize(str(example_files[0]), "", request=request(), **settings)
 
 
 def test_rendering_without_a_result_changes_nothing(color):
@@ -237,7 +286,7 @@ def test_cancel_is_not_forgotten_while_a_request_waits_or_is_between_two_parts(e
 
     def batch() -> None:
         try:
-            settings = {key: DEFAULTS[key] for key in DEFAULTS if key != "variants"}
+            settings = {key: DEFAULTS[key] for key in DEFAULTS if key not in ("variants", "hints")}
             handler.colorize_batch([str(example_files[0])], "", request=request(), **settings)
         except gr.Error as error:
             errors.append(str(error))

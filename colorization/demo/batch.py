@@ -7,6 +7,7 @@ from pathlib import Path
 import gradio as gr
 
 from ..cli import Task
+from ..pipeline import AUTO
 from .archive import MAX_BYTES, Batch, BatchError, collect, pack, unused_name
 from .engine import BatchReport, Engine
 from .messages import problems_on_page
@@ -33,6 +34,7 @@ class BatchHandler:
         seed: int | None,
         file_format: str,
         model: str,
+        auto_color_scale: bool,
         request: gr.Request,
     ) -> tuple[str | None, str]:
         """Color many photographs with the same settings; files that cannot be used are listed, the rest is done.
@@ -47,6 +49,7 @@ class BatchHandler:
             seed: 0 or more; the same seed and settings give the same colors.
             file_format: "PNG" (lossless) or "JPEG".
             model: one of the models that the server has loaded.
+            auto_color_scale: have the model choose a color scale for each photograph, in place of color_scale.
 
         Returns:
             A zip archive with the colored photographs, and what became of each file that failed.
@@ -74,7 +77,7 @@ class BatchHandler:
                 negative_prompt=negative_prompt,
                 num_inference_steps=steps,
                 guidance_scale=guidance_scale,
-                color_scale=color_scale,
+                color_scale=AUTO if auto_color_scale else color_scale,
                 seed=seed,
             )
             names = {str(path): name for name, path in batch.files.items()}

@@ -5,9 +5,12 @@ from dataclasses import replace
 
 import gradio as gr
 
+from ..pipeline import AUTO
 from .engine import Engine
 from .messages import problems_on_page
+from .placing import add_line, read_lines
 from .rendering import (
+    CHOSEN_COLOR_SCALE,
     read_photo,
     rendered_settings,
     write_after,
@@ -40,6 +43,8 @@ class Color:
         variants: int,
         file_format: str,
         model: str,
+        hints: str,
+        auto_color_scale: bool,
         request: gr.Request,
     ) -> tuple[Pictures, str]:
         """Color a photograph. Its luminance, size, bit depth and transparency are kept; colors it has are ignored.
@@ -55,6 +60,8 @@ class Color:
             variants: 1 to 4; the page shows them all, this answer holds the first. Variant k has the seed + k.
             file_format: "PNG" (lossless) or "JPEG".
             model: one of the models that the server has loaded.
+            hints: colors of single places, one a line: x,y,#rrggbb with pixels counted from 0 at the top left.
+            auto_color_scale: have the model choose a color scale for this photograph, in place of color_scale.
 
         Returns:
             The gray and the colored picture, at most 4096 pixels wide or high, and the file at full size.
@@ -64,7 +71,7 @@ class Color:
         visit = self._visits.of(request, [image])
         image = visit.originals.get(image, image)
         with problems_on_page(image), self._engine.request(visit.visitor) as run:
-            photo = read_photo(image)
+            photo, placed = read_photo(image), read_lines(hints)
             predictions = self._engine.sample(
                 run,
                 model,
@@ -75,7 +82,11 @@ class Color:
                 guidance_scale=guidance_scale,
                 seed=seed,
                 num_images_per_prompt=variants,
+                # not every model knows these
+                **({"hints": placed} if placed else {}),
+                **({"color_scale": AUTO} if auto_color_scale else {}),
             )
+            color_scale = predictions[0].settings.get(CHOSEN_COLOR_SCALE, color_scale)
             before = write_before(visit, photo)
             after = write_after(visit, photo, predictions[0], color_scale)
             download = write_download(visit, photo, predictions[0], color_scale, file_format)
@@ -101,18 +112,26 @@ class Color:
             visit.originals = {shown: original}
         return shown, (before, before), *nothing
 
+    def place_hint(
+        self, image: str, color: str, hints: str, event: gr.SelectData, request: gr.Request
+    ) -> tuple[str, gr.Accordion]:
+        """For a click on the photograph: the list of hints with one more, and the place on the page where it is."""
+        original = self._visits.of(request).originals.get(image, image)
+        return add_line(hints, tuple(event.index), color, image, original), gr.Accordion(open=True)
+
     def keep(self, files: list[str] | str | None, request: gr.Request) -> None:
         """Remember uploads, so that they are deleted when the visitor leaves."""
         self._visits.of(request, [files] if isinstance(files, str) else files or [])
 
     def present(self, color_scale: float, file_format: str, request: gr.Request) -> tuple:
-        """What the page shows besides the pictures: gallery, download, code."""
+        """What the page shows of a new result besides the pictures: gallery, download, code, color scale."""
 
         def show(visit: Visit, result: Result) -> tuple:
+            scale = result.prediction.settings.get(CHOSEN_COLOR_SCALE, color_scale)
             download = gr.DownloadButton(interactive=True)
-            return self._gallery(visit, result, color_scale), download, self._code(result, color_scale, file_format)
+            return self._gallery(visit, result, scale), download, self._code(result, scale, file_format), scale
 
-        return self._with_result(request, show, count=3)
+        return self._with_result(request, show, count=4)
 
     def rescale(self, color_scale: float, request: gr.Request) -> tuple[Pictures, gr.DownloadButton]:
         """The last result at another color scale, without sampling; its file follows, see `save`."""

@@ -110,6 +110,14 @@ class Engine:
         """The defaults that a model brings along."""
         return self._pipelines[model].config
 
+    def chooses_color_scale(self, model: str) -> bool:
+        """Whether the model can choose a color scale for each photograph."""
+        try:
+            self._pipelines[model].check_automatic_color_scale()
+        except ValueError:
+            return False
+        return True
+
     def varies(self, model: str) -> bool:
         """Whether other seeds give other colors."""
         return self._pipelines[model].scheduler.config.noise_scale > 0
@@ -129,6 +137,8 @@ class Engine:
 
     def sample(self, request: str, model: str, photo: Photo, **settings) -> list[ChromaPrediction]:
         """What a model says about a photograph, once for each variant. The color scale comes later, in rendering.
+
+        The predictions' settings hold the one that the model has chosen where `color_scale` is "auto".
 
         Args:
             request: as `request` has named it.
@@ -214,7 +224,5 @@ class Engine:
 
     def _call(self, model: str, photo: Photo, settings: dict, after_step: Callable) -> list[ChromaPrediction]:
         # A color scale in latent space would act before decoding; 1 leaves the latents as they are.
-        output = self._pipelines[model](
-            photo, color_scale=1.0, output_type="chroma", callback_on_step_end=after_step, **settings
-        )
-        return output.images
+        settings = {"color_scale": 1.0} | settings
+        return self._pipelines[model](photo, output_type="chroma", callback_on_step_end=after_step, **settings).images

@@ -28,6 +28,10 @@ CSS = """
 .chips button { flex: 0 0 auto !important; width: auto !important; min-width: 0 !important; border-radius: 999px; }
 .gradio-container main { width: 100% !important; }
 #comparison .grid-wrap, #strip .grid-wrap { max-height: none !important; }
+.hint::before {
+  content: ""; display: inline-block; width: 0.8em; height: 0.8em; margin: 0 0.3em 0 0.6em;
+  border-radius: 50%; border: 1px solid; background: var(--color);
+}
 .note { opacity: 0.75; font-size: 0.9em; }
 @media (max-width: 720px) {
   /* One column, the result before the examples. */
@@ -61,4 +65,5 @@ CONTROLS = """| control | what it does |
 | Steps | how often the network looks again; more are slower |
 | Guidance scale | how strongly the prompt acts; 1 is off and twice as fast |
 | Color scale | intensity of the colors; it acts at once, on what is there already |
+| Color hints | places on the photograph and the colors that they shall have |
 | Seed | another number gives other colors, the same one the same |"""

@@ -13,7 +13,7 @@ import gradio as gr
 
 from ..pipeline import ColorizationPipeline
 from ..sampling import SAMPLERS
-from . import look
+from . import look, placing
 from .archive import MAX_BYTES, MAX_FILES
 from .batch import BatchHandler
 from .captions import caption, find_captioner
@@ -44,6 +44,7 @@ class _Settings:
     guidance_scale: gr.Slider
     seed: gr.Number
     color_scale: gr.Slider
+    auto_color_scale: gr.Checkbox
 
 
 def build_page(pipelines: Mapping[str, ColorizationPipeline], folder: Path) -> gr.Blocks:
@@ -96,6 +97,21 @@ def _color_tab(
                 height=260,
                 elem_id="photograph",
             )
+            with gr.Accordion("Color hints: click on the photograph", open=False) as hint_panel:
+                hint_color = gr.ColorPicker("#c03030", label="Color", elem_id="hint-color")
+                hints = gr.Textbox(
+                    "",
+                    label="Places",
+                    info="column, row and color, one a line",
+                    placeholder="120,80,#c03030",
+                    lines=2,
+                    max_lines=8,
+                    elem_id="hints",
+                )
+                swatches = gr.HTML(elem_id="swatches")
+                with gr.Row():
+                    remove_last = gr.Button("Remove last", size="sm", min_width=80)
+                    clear = gr.Button("Clear", size="sm", min_width=80)
             prompt = gr.Textbox("", label="Prompt", placeholder="a woman in a red dress, blue sky", max_lines=3)
             captioner = find_captioner()
             with gr.Row(elem_classes="chips"):
@@ -146,6 +162,12 @@ def _color_tab(
                 info="0 is gray, 1 as predicted; acts at once",
                 elem_id="color-scale",
             )
+            auto_color_scale = gr.Checkbox(
+                False,
+                label="Automatic color scale",
+                info="set for each photograph when it is colored",
+                visible=engine.chooses_color_scale(engine.models[0]),
+            )
             gallery = gr.Gallery(
                 label="Variants: click one to take it",
                 columns=MAX_VARIANTS,
@@ -164,21 +186,42 @@ def _color_tab(
             gr.Markdown(look.NOTE, elem_classes="note")
             with gr.Accordion("Copy as Python", open=False):
                 code = gr.Code(language="python", show_label=False, interactive=False, elem_id="code")
-    settings = _Settings(negative_prompt, model, steps, guidance_scale, seed, color_scale)
+    settings = _Settings(negative_prompt, model, steps, guidance_scale, seed, color_scale, auto_color_scale)
     image.change(
         color.show_input, image, [image, pictures, gallery, download, code], show_progress="minimal", **_RENDER
     )
+    image.select(color.place_hint, [image, hint_color, hints], [hints, hint_panel], **_PRIVATE)
+    hints.change(None, hints, swatches, js=placing.SWATCHES, **_PRIVATE)
+    remove_last.click(None, hints, hints, js=placing.REMOVE_LAST, **_PRIVATE)
+    gr.on([clear.click, image.change], None, outputs=hints, js=placing.CLEAR, **_PRIVATE)
     run = gr.on(
         [button.click, prompt.submit],
         color.colorize,
-        [image, prompt, negative_prompt, steps, guidance_scale, color_scale, seed, variants, file_format, model],
+        [
+            image,
+            prompt,
+            negative_prompt,
+            steps,
+            guidance_scale,
+            color_scale,
+            seed,
+            variants,
+            file_format,
+            model,
+            hints,
+            auto_color_scale,
+        ],
         [pictures, download],
         api_name="colorize",
         show_progress_on=pictures,
         **_MODEL,
     )
     run.success(
-        color.present, [color_scale, file_format], [gallery, download, code], show_progress="hidden", **_RENDER
+        color.present,
+        [color_scale, file_format],
+        [gallery, download, code, color_scale],
+        show_progress="hidden",
+        **_RENDER,
     )
     stop.click(color.cancel, cancels=run, queue=False, **_PRIVATE)
     for live in (
@@ -205,7 +248,7 @@ def _color_tab(
     model.input(
         lambda name: _defaults(engine, name),
         model,
-        [negative_prompt, steps, guidance_scale, color_scale, variants],
+        [negative_prompt, steps, guidance_scale, color_scale, variants, auto_color_scale],
         **_PRIVATE,
     )
     if captioner is not None:
@@ -243,6 +286,7 @@ def _batch_tab(handler: BatchHandler, color: Color, settings: _Settings) -> None
             settings.seed,
             file_format,
             settings.model,
+            settings.auto_color_scale,
         ],
         [archive, report],
         api_name="colorize_batch",
@@ -396,10 +440,11 @@ def _add_to_prompt(chip: gr.Button, prompt: gr.Textbox, text: str) -> None:
 
 
 def _defaults(engine: Engine, model: str) -> tuple:
-    """Negative prompt, steps, guidance scale, color scale and variants that suit a model."""
+    """Negative prompt, steps, guidance scale, color scale, variants and automatic color scale that suit a model."""
     names = ("negative_prompt", "num_inference_steps", "guidance_scale", "color_scale")
     values = (engine.config(model)[f"default_{name}"] for name in names)
-    return *values, gr.Slider(value=1, visible=engine.varies(model))
+    automatic = gr.Checkbox(value=False, visible=engine.chooses_color_scale(model))
+    return *values, gr.Slider(value=1, visible=engine.varies(model)), automatic
 
 
 def _suggest(captioner: str, path: str | None) -> str:

@@ -15,6 +15,7 @@ MAX_PIXELS = 100_000_000
 PREVIEW_SIDE = 4096  # pixels on the long side of what the page shows; the download has all of them
 THUMBNAIL_SIDE = 512
 _PREVIEW_QUALITY = 90
+CHOSEN_COLOR_SCALE = "automatic_color_scale"  # in the settings of a call with the color scale "auto"
 SUFFIXES = {"PNG": ".png", "JPEG": ".jpg"}
 
 
@@ -39,7 +40,10 @@ def shrink(luma: np.ndarray, side: int) -> np.ndarray:
 
 def rendered_settings(prediction: ChromaPrediction, color_scale: float) -> dict:
     """What made a picture that was rendered at this color scale; it acts on the decoded chroma here."""
-    return prediction.settings | {"color_scale": float(color_scale), "color_scale_space": "chroma"}
+    settings = prediction.settings | {"color_scale": float(color_scale), "color_scale_space": "chroma"}
+    if settings.get(CHOSEN_COLOR_SCALE) != settings["color_scale"]:  # the visitor has chosen another one since
+        settings.pop(CHOSEN_COLOR_SCALE, None)
+    return settings
 
 
 def write_before(visit: Visit, photo: Photo, kind: str = "before") -> str:

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .rendering import SUFFIXES
+from ..pipeline import AUTO
+from .rendering import CHOSEN_COLOR_SCALE, SUFFIXES
 
 _LOADING = {
     "model": "model",
@@ -12,7 +13,7 @@ _LOADING = {
     "adapter": "adapter",
     "adapter_revision": "adapter_revision",
 }
-_ARGUMENTS = ("prompt", "negative_prompt", "num_inference_steps", "guidance_scale", "sampler", "seed")
+_ARGUMENTS = ("prompt", "negative_prompt", "num_inference_steps", "guidance_scale", "sampler", "seed", "hints")
 
 
 def python_code(settings: Mapping[str, Any], source: str, file_format: str) -> str:
@@ -26,7 +27,7 @@ def python_code(settings: Mapping[str, Any], source: str, file_format: str) -> s
     target = f"{Path(source).stem}-colorized{SUFFIXES[file_format]}"
     load = [f"{name}={settings[key]!r}" for key, name in _LOADING.items() if key in settings]
     load = [] if load == ["model='embedded'"] else load
-    call = "".join(f"    {name}={settings[name]!r},\n" for name in _ARGUMENTS)
+    call = "".join(f"    {name}={settings[name]!r},\n" for name in _ARGUMENTS if name in settings)
     return f"""from colorization import load_pipeline
 from colorization.image_io import read_image, write_image
 
@@ -34,7 +35,7 @@ pipe = load_pipeline({", ".join(load)})
 photo = read_image({source!r})
 prediction = pipe(
     photo,
-{call}    color_scale=1.0,
+{call}    color_scale={AUTO if CHOSEN_COLOR_SCALE in settings else 1.0!r},
     output_type="chroma",
 ).images[0]
 

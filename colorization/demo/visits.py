@@ -47,7 +47,9 @@ class Result:
     @property
     def nbytes(self) -> int:
         """Bytes in memory."""
-        return sum(one.chroma.nbytes + one.guide.nbytes for one in self.predictions)
+        kept = [tensor for one in self.predictions for tensor in (one.chroma, one.guide)]
+        kept += [tensor for one in self.predictions if one.hints for tensor in (one.hints.chroma, one.hints.region)]
+        return sum(tensor.nbytes for tensor in kept)
 
 
 @dataclass

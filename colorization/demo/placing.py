@@ -1,0 +1,42 @@
+"""Color hints on the page: a list of lines, to which a click on the photograph adds one."""
+
+from PIL import Image, ImageColor
+
+from ..hints import Hint, parse_lines
+from .rendering import read_photo
+
+# The list is the one place where hints are kept; so they can be typed, copied and sent to the endpoint as well.
+REMOVE_LAST = r"(text) => text.trimEnd().split('\n').slice(0, -1).join('\n')"
+CLEAR = "() => ''"
+SWATCHES = r"""(text) => [...text.matchAll(/^\s*(\d+)\s*,\s*(\d+)\s*,\s*(#[0-9a-f]{6})\s*$/gim)]
+    .map(([, x, y, color]) => `<span class="hint" style="--color: ${color}">${x}, ${y}</span>`).join(' ')"""
+
+
+def read_lines(text: str) -> tuple[Hint, ...]:
+    """The hints of a list.
+
+    Raises:
+        ValueError: a line has another form than x,y,#rrggbb.
+    """
+    named = parse_lines(text.splitlines(), "color hints")
+    if others := [name for name in named if name]:
+        raise ValueError(f"color hints: must be x,y,#rrggbb without a file's name, got {others[0]!r}")
+    return named.get("", ())
+
+
+def add_line(text: str, place: tuple[int, int], color: str, shown: str, original: str) -> str:
+    """The list with one hint more.
+
+    Args:
+        text: the list.
+        place: column and row of the click, in pixels of the picture that the page shows.
+        color: as gradio's color picker gives it: "#rrggbb", "rgb(r, g, b)" or "hsl(h, s%, l%)".
+        shown, original: files of that picture and of the photograph; a scan's picture may be smaller than the scan.
+    """
+    if shown != original:
+        with Image.open(shown) as picture:
+            sizes = zip(place, read_photo(original).size, picture.size, strict=True)
+            place = tuple((2 * position + 1) * full // (2 * small) for position, full, small in sizes)
+    red, green, blue = ImageColor.getrgb(color)[:3]
+    line = f"{place[0]},{place[1]},#{red:02x}{green:02x}{blue:02x}"
+    return f"{text.rstrip()}\n{line}".lstrip()
