@@ -22,7 +22,7 @@ from colorization.image_io import read_settings
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 DEMO = "http://127.0.0.1:7860"  # in the README; the tests' demo has a port of its own
-EXAMPLE_SIZE = (144, 96)
+EXAMPLE_SIZE = (384, 256)
 
 RUN = ("python -m colorization ", "python -m eval ")
 NOT_RUN = {

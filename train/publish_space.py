@@ -44,7 +44,8 @@ def copy_space(root: Path, target: Path) -> None:
     Raises:
         FileNotFoundError: the checkout lacks something.
     """
-    ignore = shutil.ignore_patterns(".*", "__pycache__", "*.pyc", "*.tmp")
+    # The demo offers no baselines, which need packages of their own.
+    ignore = shutil.ignore_patterns(".*", "__pycache__", "*.pyc", "*.tmp", "baselines")
     for name in SPACE:
         if (root / name).is_dir():
             shutil.copytree(root / name, target / name, ignore=ignore)
