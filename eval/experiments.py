@@ -168,7 +168,7 @@ def run_experiments(arguments: argparse.Namespace) -> None:
 
     from .compare import PACKAGES, prepare_photos
     from .features import Lite2Features
-    from .photos import load_photos
+    from .photos import load_photos, set_name
 
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
@@ -189,7 +189,7 @@ def run_experiments(arguments: argparse.Namespace) -> None:
                 "seed": seed,
                 "changes": experiment.changes,
                 "training": summary,
-                "data": {"name": _data_name(spec), "n": len(sets[spec].photos)},
+                "data": {"name": set_name(_without_kind(spec)), "n": len(sets[spec].photos)},
                 "metrics": metrics,
                 "feature_weights_sha256": lite2.weights_sha256,
                 "versions": package_versions(PACKAGES),
@@ -203,11 +203,6 @@ def run_experiments(arguments: argparse.Namespace) -> None:
 
 def _without_kind(spec: str) -> str:
     return re.sub(r"^(parquet|imagefolder):", "", spec)
-
-
-def _data_name(spec: str) -> str:
-    place, *split = _without_kind(spec).split(":")
-    return " ".join([(Path(place).parent if "*" in place else Path(place)).name, *split])
 
 
 # The page
