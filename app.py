@@ -41,12 +41,17 @@ def load_models() -> dict[str, "ColorizationPipeline"]:
     Raises:
         ModelLoadError: one cannot be loaded; the message names it.
     """
-    from colorization import load_pipeline
+    from colorization import ColorizationPipeline, load_pipeline
+    from colorization.errors import ModelLoadError
 
     models, adapters = (os.environ.get(f"COLORIZER_{name}", "").split(",") for name in ("MODEL", "ADAPTER"))
     pipelines = {}
     for model, adapter in zip_longest(models, adapters, fillvalue=""):
         pipeline = load_pipeline(model.strip() or None, adapter=adapter.strip() or None)
+        if not isinstance(pipeline, ColorizationPipeline):
+            raise ModelLoadError(
+                f"the demo needs a diffusion model, COLORIZER_MODEL names the baseline {model.strip()!r}"
+            )
         pipeline.set_progress_bar_config(disable=True)
         name = " + ".join(pipeline.provenance[part] for part in ("model", "adapter") if part in pipeline.provenance)
         pipelines[name] = pipeline

@@ -392,7 +392,7 @@ def colorize_files(pipeline, tasks: list[Task], report: Report, batch_size: int 
             reads = _read_ahead(tasks, batch_size, reader, budget)
             for batch in _batches(reads, batch_size, pipeline.model_size, budget, fail):
                 photos, hints = [photo for _, photo in batch], [task.hints for task, _ in batch]
-                hinted = {"hints": hints} if any(hints) else {}  # pipelines of baselines do not know them
+                hinted = {"hints": hints} if any(hints) else {}
                 try:
                     predictions = pipeline(
                         photos, batch_size=batch_size, output_type="chroma", **hinted, **settings
@@ -443,9 +443,20 @@ def _load(arguments: argparse.Namespace):
         raise ValueError(f"argument --device: {arguments.device} is not available on this machine")
     pipeline = load_pipeline(arguments.model, adapter=arguments.adapter, device=arguments.device)
     pipeline.set_progress_bar_config(disable=True)
-    if arguments.color_scale == "auto" and isinstance(pipeline, ColorizationPipeline):
+    if not isinstance(pipeline, ColorizationPipeline):
+        _refuse_diffusion_settings(arguments)
+    elif arguments.color_scale == "auto":
         pipeline.check_automatic_color_scale()
     return pipeline
+
+
+def _refuse_diffusion_settings(arguments: argparse.Namespace) -> None:
+    """ValueError when something is asked for that a baseline cannot do."""
+    for name in ("negative_prompt", "steps", "guidance_scale"):
+        if getattr(arguments, name) is not None:
+            raise ValueError(f"argument --{name.replace('_', '-')}: makes no sense for a baseline")
+    if arguments.color_scale == "auto":
+        raise ValueError("argument --color-scale: a baseline needs a number, not 'auto'")
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
@@ -491,19 +502,17 @@ def main(argv: list[str] | None = None) -> int:
                 parser.error(str(error))
             except OSError as error:
                 parser.error(f"argument --output: {arguments.output}: {error.strerror}")
+            settings = {
+                "prompt": arguments.prompt,
+                "negative_prompt": arguments.negative_prompt,
+                "num_inference_steps": arguments.steps,
+                "guidance_scale": arguments.guidance_scale,
+                "color_scale": arguments.color_scale,
+                "seed": arguments.seed,
+            }
+            given = {name: value for name, value in settings.items() if value is not None}  # baselines know not all
             try:
-                colorize_files(
-                    pipeline,
-                    tasks,
-                    report,
-                    batch_size=arguments.batch_size,
-                    prompt=arguments.prompt,
-                    negative_prompt=arguments.negative_prompt,
-                    num_inference_steps=arguments.steps,
-                    guidance_scale=arguments.guidance_scale,
-                    color_scale=arguments.color_scale,
-                    seed=arguments.seed,
-                )
+                colorize_files(pipeline, tasks, report, batch_size=arguments.batch_size, **given)
             except KeyboardInterrupt:
                 print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
                 return 130

@@ -199,6 +199,12 @@ def linear_to_srgb(image: torch.Tensor) -> torch.Tensor:
     return torch.where(image <= 0.0031308, image * 12.92, 1.055 * image.clamp_min(0.0031308) ** (1 / 2.4) - 0.055)
 
 
+def _multiply(matrix: torch.Tensor, planes: torch.Tensor) -> torch.Tensor:
+    """`matrix` `(3, 3)` times each pixel of `(batch, 3, height, width)`; in its own precision, autocast or not."""
+    with torch.autocast(planes.device.type, enabled=False):
+        return torch.einsum("ij,bjhw->bihw", matrix, planes)
+
+
 def rgb_to_lab(image: torch.Tensor) -> torch.Tensor:
     """CIE L*a*b* (D65) of gamma-encoded sRGB.
 
@@ -210,7 +216,7 @@ def rgb_to_lab(image: torch.Tensor) -> torch.Tensor:
     """
     matrix = image.new_tensor(_RGB_TO_XYZ)
     matrix = matrix / matrix.sum(dim=1, keepdim=True)  # relative to the white point
-    xyz = torch.einsum("ij,bjhw->bihw", matrix, srgb_to_linear(image))
+    xyz = _multiply(matrix, srgb_to_linear(image))
     f = torch.where(xyz > _LAB_EPSILON, xyz.clamp_min(_LAB_EPSILON) ** (1 / 3), (_LAB_KAPPA * xyz + 16) / 116)
     x, y, z = f.unbind(dim=1)
     return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], dim=1)
@@ -224,7 +230,7 @@ def lab_to_rgb(lab: torch.Tensor) -> torch.Tensor:
     xyz = torch.where(f**3 > _LAB_EPSILON, f**3, (116 * f - 16) / _LAB_KAPPA)
     matrix = lab.new_tensor(_RGB_TO_XYZ)
     inverse = torch.linalg.inv(matrix / matrix.sum(dim=1, keepdim=True))
-    return linear_to_srgb(torch.einsum("ij,bjhw->bihw", inverse, xyz))
+    return linear_to_srgb(_multiply(inverse, xyz))
 
 
 def colorfulness(image: torch.Tensor, absolute: bool = False) -> torch.Tensor:

@@ -246,7 +246,7 @@ def _load_baseline(name: str, folder: Path, dtype: torch.dtype) -> "BaselinePipe
     from .baselines.pipeline import BaselinePipeline
 
     index = _read_json(folder / INDEX_FILE)
-    _, kind = index.get("model", (None, None))
+    kind = (index.get("model") or [None])[-1]
     names = [baseline for baseline, (_, known) in BASELINES.items() if known == kind]
     if not names:
         raise ModelLoadError(f"cannot load {name}: {INDEX_FILE} names no known baseline but {kind!r}")

@@ -64,11 +64,11 @@ def _model_folder(model: str) -> Path:
 
 
 def count_parameters(folder: Path) -> int:
-    """Numbers in all safetensors files below a folder."""
+    """Numbers in all safetensors files below a folder, without those of the network for automatic color scales."""
     from safetensors import safe_open
 
     count = 0
-    for file in sorted(folder.rglob("*.safetensors")):
+    for file in sorted(set(folder.rglob("*.safetensors")) - set(folder.glob("vividness/*"))):
         with safe_open(file, "np") as tensors:
             for name in tensors.keys():
                 size = 1
@@ -176,7 +176,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             replace_file(file, lambda temporary: sheet.save(temporary, "JPEG", quality=88))
             print(file)
         write_text(arguments.page, render_page(arguments.results))
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         parser.error(str(error))
     print(arguments.page)
     return 0

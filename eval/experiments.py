@@ -37,8 +37,6 @@ DATASET = "parquet:data/tiny-imagenet-64/validation-*.parquet"
 ADAPTED_DATASET = "parquet:data/photos-144/*.parquet:validation"  # what the adaptation is to
 EVALUATION_SEED = 0
 SHOWN = ("kd_lite2", "feature_distance", "colorfulness_ratio", "psnr", "ciede2000")
-# Two-sided 95% quantiles of Student's t with 1, 2, ... degrees of freedom.
-T_QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 QUESTIONS = {
     "severity": "Which severities should be trained?",
     "loss": "Which loss?",
@@ -213,7 +211,9 @@ def student_interval(values: Sequence[float]) -> tuple[float, float | None]:
     mean = float(np.mean(values))
     if len(values) < 2:
         return mean, None
-    quantile = T_QUANTILES[len(values) - 2]
+    from scipy.stats import t
+
+    quantile = float(t.ppf(0.975, len(values) - 1))
     return mean, quantile * float(np.std(values, ddof=1)) / math.sqrt(len(values))
 
 

@@ -9,6 +9,7 @@ import torch
 from conftest import EXAMPLES
 from PIL import Image
 
+from app import load_models
 from colorization import load_pipeline
 from colorization.baselines import TRAINED, baseline_class
 from colorization.baselines.base import AB_RANGE, ab_to_chroma, split_lab
@@ -17,9 +18,11 @@ from colorization.baselines.controlnet import canny_edges
 from colorization.baselines.gan import GanBaseline
 from colorization.baselines.pipeline import BaselinePipeline
 from colorization.baselines.pixelcnn import STRIDE, PixelCnnBaseline
+from colorization.cli import main as color
 from colorization.color import merge_luma_chroma, rgb_to_chroma
 from colorization.degradation import to_gray
 from colorization.errors import ColorizationWarning, ModelLoadError
+from colorization.image_io import read_settings
 from train.baselines import main as train
 from train.config import CONFIG_DIRECTORY, BaselineTraining, parse_command_line
 
@@ -61,6 +64,14 @@ def test_lab_of_a_picture_gives_its_chroma_back():
     rgb = merge_luma_chroma(gray, ab_to_chroma(gray, ab))
     # a*, b* on the gray picture's lightness differ a little from those on the color picture's
     assert (rgb_to_chroma(rgb) - rgb_to_chroma(image / 2 + 0.5)).abs().mean() < 0.01
+
+
+def test_lab_is_exact_under_autocast():
+    image = torch.stack(PICTURES)
+    light, ab = split_lab(image)
+    with torch.autocast("cpu", torch.bfloat16):
+        again = split_lab(image)
+    assert torch.equal(light, again[0]) and torch.equal(ab, again[1])
 
 
 def test_gray_has_no_chroma():
@@ -258,6 +269,22 @@ def test_hints_hold_with_any_baseline(saved):
     picture = pipeline(EXAMPLES / "erase_crab.jpg", hints=[(370, 160, "#2040c0")]).images[0]
     red, green, blue = picture.getpixel((370, 160))
     assert blue > red + 30 and blue > green + 20
+
+
+def test_command_line_takes_baselines(saved, tmp_path, capsys):
+    photo, output = str(EXAMPLES / "erase_crab.jpg"), str(tmp_path / "out")
+    assert color([photo, "--output", output, "--model", str(saved), "--color-scale", "1.2"]) == 0
+    assert read_settings(tmp_path / "out" / "erase_crab.jpg")["color_scale"] == 1.2
+    for words in (["--steps", "4"], ["--guidance-scale", "2"], ["--color-scale", "auto"]):
+        with pytest.raises(SystemExit) as exit:
+            color([photo, "--output", output, "--overwrite", "--model", str(saved), *words])
+        assert exit.value.code == 2 and f"argument {words[0]}" in capsys.readouterr().err
+
+
+def test_demo_refuses_baselines(saved, monkeypatch):
+    monkeypatch.setenv("COLORIZER_MODEL", str(saved))
+    with pytest.raises(ModelLoadError, match="needs a diffusion model"):
+        load_models()
 
 
 # Trainer

@@ -44,7 +44,7 @@ def test_settings_are_merged_section_by_section():
 
 def test_interval_is_students():
     mean, half = student_interval([1.0, 2.0, 3.0])
-    assert mean == 2.0 and half == pytest.approx(4.303 / 3**0.5)
+    assert mean == 2.0 and half == pytest.approx(4.302653 / 3**0.5)
     assert student_interval([1.0]) == (1.0, None)
 
 
