@@ -35,6 +35,7 @@ def test_speed_table_is_the_benchmarks():
         "docs/evaluate.md",
         "docs/embedded-model.md",
         "docs/results.md",
+        "docs/alternatives.md",
         "docs/experiments.md",
     ],
 )
