@@ -29,6 +29,7 @@ from colorization.demo.engine import PLACES, Canceled, Engine, gpu_seconds, on_g
 from colorization.demo.inputs import PhotoInput
 from colorization.demo.messages import on_page, problems_on_page
 from colorization.demo.page import launch_options
+from colorization.demo.placing import add_line
 from colorization.demo.rendering import shrink
 from colorization.demo.snippet import python_code
 from colorization.demo.visits import Visits
@@ -533,3 +534,14 @@ def test_a_full_queue_says_so(embedded, demo_cache, tmp_path):
         page.close(verbose=False)
     assert 2 <= len(errors) <= 4
     assert all("Queue is full" in str(error) for error in errors)
+
+
+@pytest.mark.parametrize(
+    "color", ["#598ec0", "rgb(89, 142, 192)", "rgba(88.58, 142.4, 192.0, 1)", "hsl(209, 45%, 55%)"]
+)
+def test_a_click_takes_every_form_of_the_color_picker(color):
+    line = add_line("1,2,#ff0000\n", (30, 40), color, "photo.jpg", "photo.jpg")
+    first, second = line.splitlines()
+    assert first == "1,2,#ff0000" and second.startswith("30,40,#")
+    channels = [int(second[7 + k : 9 + k], 16) for k in (0, 2, 4)]
+    assert np.abs(np.array(channels) - [89, 142, 192]).max() <= 1

@@ -1,5 +1,7 @@
 """Color hints on the page: a list of lines, to which a click on the photograph adds one."""
 
+import re
+
 from PIL import Image, ImageColor
 
 from ..hints import Hint, parse_lines
@@ -30,13 +32,22 @@ def add_line(text: str, place: tuple[int, int], color: str, shown: str, original
     Args:
         text: the list.
         place: column and row of the click, in pixels of the picture that the page shows.
-        color: as gradio's color picker gives it: "#rrggbb", "rgb(r, g, b)" or "hsl(h, s%, l%)".
+        color: as gradio's color picker gives it: "#rrggbb", "rgba(r, g, b, a)" with fractions, or what Pillow reads.
         shown, original: files of that picture and of the photograph; a scan's picture may be smaller than the scan.
     """
     if shown != original:
         with Image.open(shown) as picture:
             sizes = zip(place, read_photo(original).size, picture.size, strict=True)
             place = tuple((2 * position + 1) * full // (2 * small) for position, full, small in sizes)
-    red, green, blue = ImageColor.getrgb(color)[:3]
+    red, green, blue = _rgb(color)
     line = f"{place[0]},{place[1]},#{red:02x}{green:02x}{blue:02x}"
     return f"{text.rstrip()}\n{line}".lstrip()
+
+
+def _rgb(color: str) -> tuple[int, int, int]:
+    """Channels from 0 to 255; the picker's dialog does not round them, and Pillow reads whole numbers only."""
+    channels = re.fullmatch(r"rgba?\(([^)]+)\)", color.strip())
+    if channels is None:
+        return ImageColor.getrgb(color)[:3]
+    red, green, blue = (min(max(round(float(part)), 0), 255) for part in channels[1].split(",")[:3])
+    return red, green, blue
