@@ -164,6 +164,8 @@ def run_experiments(arguments: argparse.Namespace) -> None:
     import diffusers
     import transformers
 
+    from colorization.loading import default_device
+
     from .compare import PACKAGES, prepare_photos
     from .features import Lite2Features
     from .photos import load_photos, set_name
@@ -171,6 +173,7 @@ def run_experiments(arguments: argparse.Namespace) -> None:
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
     lite2, sets = Lite2Features(), {}
+    lite2.network.to(default_device())
     for seed in arguments.seeds:
         for experiment in read_experiments(arguments.configs):
             file = arguments.results / f"{experiment.name.replace('/', '--')}--seed-{seed}.json"

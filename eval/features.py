@@ -41,7 +41,8 @@ class Lite2Features:
     """EfficientNet-Lite2 up to its average pooling.
 
     Attributes:
-        network: the network with its classifier (1,000 ImageNet classes), in evaluation mode, on the CPU.
+        network: the network with its classifier (1,000 ImageNet classes), in evaluation mode, on the CPU. It may be
+            moved to another device: features are then computed there.
         weights_sha256: of the weights file.
     """
 
@@ -62,9 +63,10 @@ class Lite2Features:
     @torch.no_grad()
     def __call__(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Features `(n, 1280)`, float32, of uint8 RGB pictures `(height, width, 3)` of any sizes."""
-        features = np.empty((len(images), FEATURES), np.float32)
+        features, device = np.empty((len(images), FEATURES), np.float32), next(self.network.parameters()).device
         for start in range(0, len(images), _CHUNK):
             batch = torch.stack([preprocess(image) for image in images[start : start + _CHUNK]])
-            activations = self.network.extract_features(batch.contiguous(memory_format=torch.channels_last))
-            features[start : start + _CHUNK] = activations.mean(dim=(2, 3)).numpy()
+            batch = batch.to(device, memory_format=torch.channels_last)
+            activations = self.network.extract_features(batch)
+            features[start : start + _CHUNK] = activations.mean(dim=(2, 3)).cpu().numpy()
         return features
