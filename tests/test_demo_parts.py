@@ -138,6 +138,18 @@ def test_the_automatic_color_scale_is_shown_recorded_and_overruled(color, exampl
     assert written["color_scale"] == 0.9 * scale and "automatic_color_scale" not in written and "auto" not in code
 
 
+def test_every_variant_is_shown_at_the_color_scale_chosen_for_it(color, example_files):
+    settings = DEFAULTS | {"auto_color_scale": True, "variants": 2}
+    color.colorize(str(example_files[4]), "", request=request(), **settings)
+    gallery, _, _, shown = color.present(0.0, "PNG", request())
+    written = [read_settings(picture["image"]["path"]) for picture in gallery.value]
+    scales = [settings["color_scale"] for settings in written]
+    assert scales == [settings["automatic_color_scale"] for settings in written]
+    assert len(set(scales)) == 2 and shown == scales[0]
+    (_, after), _, taken = color.choose(gr.SelectData(None, {"index": 1, "value": None}), shown, request())
+    assert taken == scales[1] == read_settings(after)["color_scale"]
+
+
 def test_models_that_choose_no_color_scale_offer_none(demo_cache, example_files):
     engine = Engine({"tiny": tiny_pipeline()})
     assert not engine.chooses_color_scale("tiny")

@@ -233,7 +233,9 @@ def _color_tab(
             trigger_mode="always_last",
             **_RENDER,
         ),
-        gallery.select(color.choose, color_scale, [pictures, download], show_progress="hidden", **_RENDER),
+        gallery.select(
+            color.choose, color_scale, [pictures, download, color_scale], show_progress="hidden", **_RENDER
+        ),
     ):
         live.success(color.save, [color_scale, file_format], [download, code], show_progress="hidden", **_RENDER)
     file_format.input(
