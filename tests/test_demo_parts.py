@@ -33,6 +33,7 @@ from colorization.demo.placing import add_line
 from colorization.demo.rendering import shrink
 from colorization.demo.snippet import python_code
 from colorization.demo.visits import Visits
+from colorization.demo.walk import Walk
 from colorization.errors import ColorizationWarning
 from colorization.image_io import ImageError, Photo, read_image, read_settings
 from colorization.pipeline import ChromaPrediction
@@ -344,6 +345,20 @@ def test_the_walk_begins_gray_and_ends_with_the_result(embedded, example_files):
     assert len(walk) == 4
     assert not walk[0].chroma.any()
     assert (walk[-1].chroma - result.chroma).abs().max() < 1e-5
+
+
+def test_the_walk_shows_what_color_hints_do(color, example_files):
+    handler, settings = Walk(color._engine, color._visits, "unused"), ("", "", 2, 1.0, 1.0, 0, "embedded")
+
+    def walk(hints: str) -> list[np.ndarray]:
+        gallery = handler.walk(str(example_files[0]), *settings, hints, request())
+        return [np.asarray(Image.open(picture["image"]["path"]), int) for picture in gallery.value]
+
+    (gray, *plain), (start, *hinted) = walk(""), walk("90,75,#2060e0")
+    assert (gray == start).all()
+    for without, picture in zip(plain, hinted, strict=True):
+        red, _, blue = picture[50, 60]
+        assert blue - red > 40 > np.ptp(without[50, 60])
 
 
 def test_gpus_are_borrowed_where_spaces_is_installed(tmp_path, monkeypatch):
