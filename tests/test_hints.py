@@ -25,6 +25,7 @@ from colorization.hints import (
 from colorization.image_io import read_settings
 from eval.contact_sheet import LINE, MARGIN, draw_sheet
 from eval.hints import main as measure
+from eval.hints import summarize
 from eval.pixel_metrics import ciede2000
 
 BLUE, RED = (0.4, -0.1), (-0.1, 0.4)  # Cb, Cr
@@ -368,3 +369,20 @@ def test_measurement(tmp_path):
     assert set(part["psnr"]) == {"model", "solver", "solver_unlimited"}
     gain = part["psnr"]["model"]["value"] - result["psnr_without_hints"]["value"]
     assert part["psnr_gain"]["model"]["value"] == pytest.approx(gain)
+
+
+def test_a_picture_that_equals_its_original_spoils_no_mean_of_the_measurement():
+    ways = ("model", "solver", "solver_unlimited")
+
+    def photo(plain: float, hinted: float) -> dict:
+        errors = {(colors, 1): np.array([1.0]) for colors in ("original", "arbitrary")}
+        return {"psnr": {("model", 0): plain} | {(way, 1): hinted for way in ways}, "errors": errors}
+
+    result = summarize([photo(20.0, 22.0), photo(30.0, math.inf), photo(math.inf, math.inf)], [1], 0)
+    part = result["hints_per_photograph"]["1"]
+    assert (result["psnr_without_hints"]["value"], result["psnr_without_hints"]["n"]) == (25, 2)
+    assert all((part["psnr"][way]["value"], part["psnr_gain"][way]["value"]) == (22, 2) for way in ways)
+    assert all(part["psnr_gain"][way]["n"] == 1 for way in ways)
+    alone = summarize([photo(math.inf, math.inf)], [1], 0)
+    assert alone["psnr_without_hints"]["value"] is None
+    json.dumps([result, alone], allow_nan=False)
