@@ -52,6 +52,15 @@ class TestPropagation:
             np.testing.assert_allclose([chroma[:, row, column] for row, column in points], values, atol=1e-12)
             assert chroma[0].min() >= -0.1 - 1e-9 and chroma[0].max() <= 0.4 + 1e-9
 
+    @pytest.mark.parametrize("reach", [1e-300, 1e-9, 0.05])
+    def test_a_tiny_reach_leaves_no_color_undefined(self, reach):
+        """Far away hardly a walk arrives: its share, and with it the hint's, is no longer a number."""
+        luma = np.tile([0.5, 0.5, 0.5, 1.0], (2, 500))
+        chroma = spread(luma, [(0, 0), (1, 9)], [BLUE, RED], reach=reach)
+        np.testing.assert_allclose(chroma[:, [0, 1], [0, 9]], np.transpose([BLUE, RED]), atol=1e-12)
+        assert np.abs(chroma.sum(axis=0) - sum(BLUE)).max() < 1e-9
+        assert chroma.min() >= -0.1 - 1e-9 and chroma.max() <= 0.4 + 1e-9
+
     def test_two_hints_in_a_flat_picture_are_mirror_images(self):
         chroma = spread(np.full((9, 30), 0.5), [(4, 5), (4, 24)], [BLUE, RED])
         np.testing.assert_allclose(chroma[0], chroma[1, :, ::-1], atol=1e-9)
