@@ -1,4 +1,4 @@
-"""Train many small variants of the model at equal budget, measure them, and write docs/experiments.md.
+"""Train many small variants of the model, measure them alike, and write docs/experiments.md.
 
     python -m eval.experiments --run --seeds 0 1 2 --sources data/photos-144 data/tiny-imagenet
     python -m eval.experiments --run --only severity noise
