@@ -20,7 +20,7 @@ import numpy as np
 
 from colorization.cli import Parser, at_least, share_cores
 
-from .compare import PACKAGES, weights_sha256
+from .compare import PACKAGES, model_folder, weights_sha256
 from .photos import NamedPhoto, is_gray, load_photos, photo_seed, set_name
 from .summary import absent, mean_metric, package_versions, psnr_metric, show_metric, to_tensor, write_result
 
@@ -238,11 +238,10 @@ def _measure(arguments: argparse.Namespace) -> dict:
     sources = [(spec, *_load_colored(spec, arguments.limit)) for spec in arguments.photos]
     share_cores()
     from colorization import load_pipeline
-    from colorization.loading import EMBEDDED_DIRECTORY, EMBEDDED_MODEL
 
+    folder = model_folder(arguments.model)
     pipeline = load_pipeline(arguments.model)
     pipeline.check_automatic_color_scale()
-    folder = EMBEDDED_DIRECTORY if arguments.model == EMBEDDED_MODEL else Path(arguments.model)
     sets = []
     for spec, colored, gray_count in sources:
         data = {"name": set_name(spec), "n": len(colored), "gray_left_out": gray_count}

@@ -332,6 +332,7 @@ class TestEvaluation:
         for arguments, message in (
             ([], "--photos and --output are required"),
             (["--photos", "nowhere", "--output", "x.json"], "nowhere"),
+            (["--photos", str(photo_folder), "--model", "x/y", "--output", "x.json"], "model 'x/y' is neither"),
             (["--photos", str(single), "--output", "x.json"], "at least 2 color photographs, got 1"),
             (["--photos", str(photo_folder), "--model", str(tmp_path / "model"), "--output", "x.json"], "vividness"),
         ):
