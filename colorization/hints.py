@@ -30,6 +30,8 @@ FORM = 'Hint(x, y, "#rrggbb") or (x, y, "#rrggbb")'
 _VARIANCE_SHARE = 0.6
 _VARIANCE_FLOOR = 8e-4
 
+_FEWEST = 1e-290  # share of walks that arrive; a quotient of smaller numbers has lost its digits
+
 # Lengths as shares of the picture's side (the square root of its area), so that resolution does not matter.
 REACH = 0.15  # over which a hint's say falls by a factor of e
 _FARTHEST = 0.5  # where a hint's region ends, in a direction in which luma hardly changes
@@ -235,9 +237,11 @@ def propagate_hints(
         rows, columns: of the hints, `(k,)` whole numbers.
         chroma: of the hints, Cb and Cr `(k, 2)`. Several hints on one pixel count as their mean.
         reach: the way after which a walk is lost, as a share of the picture's side; `math.inf` is the paper's method.
+            What is less than a pixel counts as about one.
 
     Returns:
-        Cb and Cr `(2, height, width)`, float64, inside the range of the hints'.
+        Cb and Cr `(2, height, width)`, float64, inside the range of the hints'; the hints' mean where, far beyond the
+        reach, no walk is left to be counted.
 
     Raises:
         ValueError: shapes do not fit, points lie outside, `reach` is not above 0.
@@ -258,8 +262,8 @@ def propagate_hints(
     )
     known[~fixed] = 0
     # A step to one of 8 equal neighbors has a variance of 3/4 along each axis, so u = lost / 0.375 u'' decays by e
-    # over sqrt(0.375 / lost) pixels.
-    lost = min(0.375 / (reach**2 * n), 0.5)
+    # over sqrt(0.375 / lost) pixels. At most every second walk is lost at a step.
+    lost = 0.375 / max(reach**2 * n, 0.75)
     walk = scipy.sparse.diags_array(np.where(fixed, 0, 1 - lost)) @ affinity(luma)
     system = scipy.sparse.csc_array(scipy.sparse.eye_array(n) - walk)
     # Diagonally dominant with a symmetric pattern: no pivoting is needed, and this ordering halves the fill-in.
@@ -267,8 +271,10 @@ def propagate_hints(
         system, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
     )
     solution = factors.solve(known)
-    arrived = np.maximum(solution[:, 2:], np.finfo(np.float64).tiny)
-    return (solution[:, :2] / arrived).T.reshape(2, *luma.shape)
+    arrived = solution[:, 2:]
+    counted = arrived > _FEWEST
+    spread = np.where(counted, solution[:, :2] / np.where(counted, arrived, 1), chroma.mean(axis=0))
+    return spread.T.reshape(2, *luma.shape)
 
 
 def hint_region(luma: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:

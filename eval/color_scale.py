@@ -20,9 +20,9 @@ import numpy as np
 
 from colorization.cli import Parser, at_least, share_cores
 
-from .compare import PACKAGES, weights_sha256
+from .compare import PACKAGES, model_folder, weights_sha256
 from .photos import NamedPhoto, is_gray, load_photos, photo_seed, set_name
-from .summary import mean_metric, package_versions, to_tensor, write_result
+from .summary import absent, mean_metric, package_versions, psnr_metric, show_metric, to_tensor, write_result
 
 if TYPE_CHECKING:  # torch is imported once the arguments are known to be good
     from colorization import ColorizationPipeline
@@ -86,21 +86,26 @@ def measure_set(
 
 
 def prediction_metrics(predicted: np.ndarray, actual: np.ndarray, seed: int) -> dict:
-    """How well colorfulness is predicted, both `(n,)`; means with 95% bootstrap intervals.
+    """How well colorfulness is predicted, both `(n,)` with n at least 2; means with 95% bootstrap intervals.
 
     Returns:
         `mean_absolute_error`; `mean_absolute_error_of_median`, that of the constant that is best in hindsight;
-        `bias`, of the mean; `r2` of log(1 + M); `rank_correlation` (Spearman's).
+        `bias`, of the mean; `r2` of log(1 + M) and `rank_correlation` (Spearman's), no values where all originals
+        have the same colorfulness.
     """
     rng = np.random.default_rng(seed)
-    x, y = np.log1p(predicted), np.log1p(actual)
-    ranks = [values.argsort().argsort() for values in (predicted, actual)]
+    r2 = rank_correlation = absent("all originals have the same colorfulness", len(actual))
+    if np.ptp(actual) > 0:
+        x, y = np.log1p(predicted), np.log1p(actual)
+        ranks = [values.argsort().argsort() for values in (predicted, actual)]
+        r2 = {"value": float(1 - np.mean((x - y) ** 2) / y.var()), "n": len(y), "interval": None}
+        rank_correlation = {"value": float(np.corrcoef(ranks)[0, 1]), "n": len(y), "interval": None}
     return {
         "mean_absolute_error": mean_metric(np.abs(predicted - actual), rng),
         "mean_absolute_error_of_median": mean_metric(np.abs(np.median(actual) - actual), rng),
         "bias": mean_metric(predicted - actual, rng),
-        "r2": {"value": float(1 - np.mean((x - y) ** 2) / y.var()), "n": len(y), "interval": None},
-        "rank_correlation": {"value": float(np.corrcoef(ranks)[0, 1]), "n": len(y), "interval": None},
+        "r2": r2,
+        "rank_correlation": rank_correlation,
     }
 
 
@@ -120,7 +125,7 @@ def rule_metrics(scores: np.ndarray, scales: np.ndarray, actual: np.ndarray, see
         "difference_of_means": mean_metric(np.stack([own, actual], axis=1), rng, of_means=_distance),
         "colorfulness": mean_metric(own, rng),
         "colorfulness_original": mean_metric(actual, rng),
-        "psnr": mean_metric(scores[:, 0], rng),
+        "psnr": psnr_metric(scores[:, 0], rng),
         "color_scale": {"mean": float(scales.mean()), "quartiles": np.quantile(scales, [0.25, 0.5, 0.75]).tolist()},
     }
 
@@ -135,7 +140,7 @@ def difference_metrics(scores: np.ndarray, others: np.ndarray, actual: np.ndarra
     own, other = (np.abs(values[:, 1] - actual) for values in (scores, others))
     return {
         "colorfulness_difference": mean_metric(own - other, rng),
-        "psnr": mean_metric(scores[:, 0] - others[:, 0], rng),
+        "psnr": psnr_metric(scores[:, 0], rng, others[:, 0]),
     }
 
 
@@ -158,8 +163,8 @@ def render_table(result: dict) -> str:
         cells = []
         for entry in sets:
             row = entry["rows"][rule]
-            cells.append(_show(row["colorfulness_difference"], ".1f"))
-            cells += [f"{row['difference_of_means']['value']:.1f}", _show(row["psnr"], ".2f")]
+            cells.append(show_metric(row["colorfulness_difference"], ".1f"))
+            cells += [f"{row['difference_of_means']['value']:.1f}", show_metric(row["psnr"], ".2f")]
         lines.append(f"| {RULES.get(rule, rule)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -175,18 +180,13 @@ def describe(result: dict) -> str:
         verdict = "nearer to" if high < 0 else "farther from" if low > 0 else "no nearer to (within the uncertainty)"
         sentences.append(
             f"On {entry['data']['name']} (n = {entry['data']['n']}) the result is {verdict} the original's "
-            f"colorfulness than with the best fixed scale, {best}: {_show(gain, '+.1f')}, PSNR "
-            f"{_show(against['psnr'], '+.2f')} dB; the prediction's own error is "
+            f"colorfulness than with the best fixed scale, {best}: {show_metric(gain, '+.1f')}, PSNR "
+            f"{show_metric(against['psnr'], '+.2f')} dB; the prediction's own error is "
             f"{prediction['mean_absolute_error']['value']:.1f} against "
             f"{prediction['mean_absolute_error_of_median']['value']:.1f} of the best constant, its rank correlation "
-            f"{prediction['rank_correlation']['value']:.2f}."
+            f"{show_metric(prediction['rank_correlation'], '.2f')}."
         )
     return " ".join(sentences)
-
-
-def _show(metric: dict, form: str) -> str:
-    low, high = (format(value, form) for value in metric["interval"])
-    return f"{format(metric['value'], form)} ({low} to {high})"
 
 
 # Command
@@ -225,19 +225,26 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def _load_colored(spec: str, limit: int | None) -> tuple[list[NamedPhoto], int]:
+    """The photographs with color, and how many have none; ValueError where fewer than 2 have."""
+    photos = load_photos(spec, limit)
+    colored = [photo for photo in photos if not is_gray(photo.pixels())]
+    if len(colored) < 2:
+        raise ValueError(f"argument --photos: {spec} must hold at least 2 color photographs, got {len(colored)}")
+    return colored, len(photos) - len(colored)
+
+
 def _measure(arguments: argparse.Namespace) -> dict:
-    sources = [(spec, load_photos(spec, arguments.limit)) for spec in arguments.photos]
+    sources = [(spec, *_load_colored(spec, arguments.limit)) for spec in arguments.photos]
     share_cores()
     from colorization import load_pipeline
-    from colorization.loading import EMBEDDED_DIRECTORY, EMBEDDED_MODEL
 
+    folder = model_folder(arguments.model)
     pipeline = load_pipeline(arguments.model)
     pipeline.check_automatic_color_scale()
-    folder = EMBEDDED_DIRECTORY if arguments.model == EMBEDDED_MODEL else Path(arguments.model)
     sets = []
-    for spec, photos in sources:
-        colored = [photo for photo in photos if not is_gray(photo.pixels())]
-        data = {"name": set_name(spec), "n": len(colored), "gray_left_out": len(photos) - len(colored)}
+    for spec, colored, gray_count in sources:
+        data = {"name": set_name(spec), "n": len(colored), "gray_left_out": gray_count}
         sets.append({"data": data} | measure_set(pipeline, colored, arguments.scales, arguments.seed))
     config = pipeline.config
     names = ("num_inference_steps", "guidance_scale", "sampler", "color_scale")

@@ -33,6 +33,7 @@ from .summary import (
     package_versions,
     pixel_metrics,
     replace_file,
+    show_metric,
     to_tensor,
     write_result,
 )
@@ -323,27 +324,27 @@ def render_table(results: Sequence[dict]) -> str:
     parts = []
     if compared:
         columns = {
-            "FD-Lite2": lambda m: _show(m["fd_lite2"], ".2f"),
-            "relative": lambda m: _show({"value": m["fd_lite2"]["relative"]}, ".4f"),
-            "KD-Lite2": lambda m: _show(m["kd_lite2"], ".4f"),
-            "PSNR": lambda m: _show(m["psnr"], ".2f"),
-            "CIEDE2000": lambda m: _show(m["ciede2000"], ".2f"),
-            "chroma error": lambda m: _show(m["chroma_error"], ".2f"),
-            "colorfulness": lambda m: _show(m["colorfulness"], ".1f"),
-            "of the original's": lambda m: _show(m["colorfulness_ratio"], ".0%"),
-            "seconds": lambda m: _show(m.get("seconds_8_steps", {"value": None}), ".2f"),
+            "FD-Lite2": lambda m: show_metric(m["fd_lite2"], ".2f"),
+            "relative": lambda m: show_metric({"value": m["fd_lite2"]["relative"]}, ".4f"),
+            "KD-Lite2": lambda m: show_metric(m["kd_lite2"], ".4f"),
+            "PSNR": lambda m: show_metric(m["psnr"], ".2f"),
+            "CIEDE2000": lambda m: show_metric(m["ciede2000"], ".2f"),
+            "chroma error": lambda m: show_metric(m["chroma_error"], ".2f"),
+            "colorfulness": lambda m: show_metric(m["colorfulness"], ".1f"),
+            "of the original's": lambda m: show_metric(m["colorfulness_ratio"], ".0%"),
+            "seconds": lambda m: show_metric(m.get("seconds_8_steps", {"value": None}), ".2f"),
         }
         parts.append(_markdown(compared, columns))
     if prompted:
         from .color_word_rate import HUE_WORDS
 
         def rate_of(word: str) -> Callable[[dict], str]:
-            return lambda m: _show(m["color_word_hit_rate"]["by_word"][word], ".0%")
+            return lambda m: show_metric(m["color_word_hit_rate"]["by_word"][word], ".0%")
 
         columns = {
             "pairs": lambda m: str(m["color_word_hit_rate"]["n"]),
-            "hit rate": lambda m: _show(m["color_word_hit_rate"], ".1%"),
-            "without the word": lambda m: _show({"value": m["color_word_hit_rate"]["unprompted"]}, ".1%"),
+            "hit rate": lambda m: show_metric(m["color_word_hit_rate"], ".1%"),
+            "without the word": lambda m: show_metric({"value": m["color_word_hit_rate"]["unprompted"]}, ".1%"),
         } | {word: rate_of(word) for word in HUE_WORDS}
         parts.append(_markdown(prompted, columns))
     return "\n\n".join(parts)
@@ -355,17 +356,6 @@ def _markdown(results: Sequence[dict], columns: dict[str, Callable[[dict], str]]
         cells = [result["data"]["name"], str(result["data"]["n"]), result["model"]]
         lines.append(f"| {' | '.join([*cells, *(cell(result['metrics']) for cell in columns.values())])} |")
     return "\n".join(lines)
-
-
-def _show(metric: dict, form: str) -> str:
-    """A metric with its interval or standard error."""
-    if metric["value"] is None:
-        return "n/a"
-    text = format(metric["value"], form)
-    if metric.get("interval"):
-        low, high = (format(value, form) for value in metric["interval"])
-        return f"{text} ({low} to {high})"
-    return f"{text} ± {format(metric['standard_error'], form)}" if "standard_error" in metric else text
 
 
 def _progress(items: Iterable | None, text: str, total: int | None = None):

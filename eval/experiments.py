@@ -1,4 +1,4 @@
-"""Train many small variants of the model at equal budget, measure them, and write docs/experiments.md.
+"""Train many small variants of the model, measure them alike, and write docs/experiments.md.
 
     python -m eval.experiments --run --seeds 0 1 2 --sources data/photos-144 data/tiny-imagenet
     python -m eval.experiments --run --only severity noise
@@ -8,6 +8,8 @@ An experiment is a YAML file in train/configs/experiments that changes something
 question that it belongs to. Every experiment is trained once per seed, which decides weights, order, noise and
 severities, and is measured on the same photographs with the same noise, without prompts. Each result is a JSON in
 eval/results/experiments; what has one is skipped. Needs the extras "train" and "eval".
+
+exit status: 0 all done, 1 some trainings diverged (each is named), 2 bad arguments
 """
 
 import argparse
@@ -33,6 +35,7 @@ RESULTS = Path(__file__).parent / "results" / "experiments"
 PAGE = Path(__file__).parent.parent / "docs" / "experiments.md"
 BASE = "base"
 ADAPTATION, GENERAL = "adaptation", "general"  # a folder of CONFIGS with a base of its own
+GENERAL_EXPERIMENT = f"{ADAPTATION}/{GENERAL}"
 DATASET = "parquet:data/tiny-imagenet-64/validation-*.parquet"
 ADAPTED_DATASET = "parquet:data/photos-144/*.parquet:validation"  # what the adaptation is to
 EVALUATION_SEED = 0
@@ -74,9 +77,14 @@ class Experiment:
         return "lora" in self.settings
 
     @property
+    def starts_from_general(self) -> bool:
+        """Whether it needs the model that the general experiment of the same seed has trained."""
+        return GENERAL in (self.settings["model"].get("base"), self.settings["model"].get("start"))
+
+    @property
     def reference(self) -> str:
         """Name of the experiment that it is compared with."""
-        return f"{ADAPTATION}/{GENERAL}" if self.group == ADAPTATION else BASE
+        return GENERAL_EXPERIMENT if self.group == ADAPTATION else BASE
 
 
 def read_experiments(folder: Path = CONFIGS) -> list[Experiment]:
@@ -108,24 +116,63 @@ def merge_settings(base: dict, changes: dict) -> dict:
 # Training and measuring
 
 
+def run_name(experiment: str, seed: int) -> str:
+    """What the training's folder and the result's file are called."""
+    return f"{experiment.replace('/', '--')}--seed-{seed}"
+
+
+def general_model(runs: Path, seed: int) -> Path:
+    """The folder of the model that adaptations of this seed start from."""
+    return runs / run_name(GENERAL_EXPERIMENT, seed) / "model"
+
+
+def plan_experiments(
+    experiments: Sequence[Experiment], seeds: Sequence[int], only: Sequence[str] | None, results: Path, runs: Path
+) -> list[tuple[Experiment, int]]:
+    """What is to be trained, one seed after the other: what has no result, and the general models that it starts from.
+
+    Args:
+        experiments: from :func:`read_experiments`.
+        seeds: of each.
+        only: groups; None takes all.
+        results, runs: where results and trainings lie. A result may have come with the code, its training not: then a
+            general model is trained, and measured, again.
+    """
+    plan = []
+    for seed in seeds:
+        asked = [experiment for experiment in experiments if not only or experiment.group in only]
+        todo = [one for one in asked if not (results / f"{run_name(one.name, seed)}.json").is_file()]
+        names = {one.name for one in todo}
+        if any(one.starts_from_general for one in todo) and not general_model(runs, seed).is_dir():
+            names.add(GENERAL_EXPERIMENT)
+        plan += [(experiment, seed) for experiment in experiments if experiment.name in names]
+    return plan
+
+
 def train_experiment(experiment: Experiment, seed: int, sources: Sequence[str], runs: Path) -> tuple[Path, dict]:
     """Train one experiment; the folder of its model or adapter, and the trainer's summary.
 
     Args:
         sources: data sets in place of those in the config, the same ones by the last part of their names.
         runs: where trainings lie.
+
+    Raises:
+        TrainingStopped: the loss was not finite, or that of the general model it starts from was not.
     """
     from train import embedded, lora
     from train.config import EmbeddedTraining, LoraTraining, parse_command_line
+    from train.loop import TrainingStopped
 
-    directory = runs / f"{experiment.name.replace('/', '--')}--seed-{seed}"
+    if experiment.starts_from_general and not general_model(runs, seed).is_dir():
+        raise TrainingStopped(f"there is no model of {GENERAL_EXPERIMENT} to start from")
+    directory = runs / run_name(experiment.name, seed)
     settings = json.loads(json.dumps(experiment.settings))
     settings["data"]["sources"] = [_find_source(name, sources) for name in settings["data"]["sources"]]
     settings["data"]["cache_directory"] = str(runs / "cache")
     settings["run"] |= {"seed": seed, "output_dir": str(directory)}
     for key in ("base", "start"):
         if settings["model"].get(key) == GENERAL:
-            settings["model"][key] = str(runs / f"{ADAPTATION}--{GENERAL}--seed-{seed}" / "model")
+            settings["model"][key] = str(general_model(runs, seed))
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / "experiment.yaml"
     file.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
@@ -149,8 +196,7 @@ def measure(experiment: Experiment, seed: int, folder: Path, photos, lite2) -> d
     from .sweep import make_grid, measure_run
 
     if experiment.is_lora:
-        base = folder.parent.parent / f"{ADAPTATION}--{GENERAL}--seed-{seed}" / "model"
-        pipeline = load_pipeline(base, adapter=folder)
+        pipeline = load_pipeline(general_model(folder.parent.parent, seed), adapter=folder)
     else:
         pipeline = load_pipeline(folder)
     pipeline.set_progress_bar_config(disable=True)
@@ -159,12 +205,17 @@ def measure(experiment: Experiment, seed: int, folder: Path, photos, lite2) -> d
     return results[settings[0]]
 
 
-def run_experiments(arguments: argparse.Namespace) -> None:
-    """Train and measure what has no result yet, one seed after the other; every result is written at once."""
+def run_experiments(arguments: argparse.Namespace) -> list[str]:
+    """Train and measure what has no result yet; every result is written at once.
+
+    Returns:
+        A line on each training that diverged, or whose general model did. The others are not held up by them.
+    """
     import diffusers
     import transformers
 
     from colorization.loading import default_device
+    from train.loop import TrainingStopped
 
     from .compare import PACKAGES, prepare_photos
     from .features import Lite2Features
@@ -172,34 +223,38 @@ def run_experiments(arguments: argparse.Namespace) -> None:
 
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
-    lite2, sets = Lite2Features(), {}
+    experiments, runs = read_experiments(arguments.configs), arguments.runs
+    lite2, sets, failures = Lite2Features(), {}, []
     lite2.network.to(default_device())
-    for seed in arguments.seeds:
-        for experiment in read_experiments(arguments.configs):
-            file = arguments.results / f"{experiment.name.replace('/', '--')}--seed-{seed}.json"
-            if file.is_file() or (arguments.only and experiment.group not in arguments.only):
-                continue
-            spec = arguments.adapted_dataset if experiment.group == ADAPTATION else arguments.dataset
-            if spec not in sets:
-                found = load_photos(_without_kind(spec), arguments.limit)
-                sets[spec] = prepare_photos(spec, found, lite2, None, print)
-            folder, summary = train_experiment(experiment, seed, arguments.sources, arguments.runs)
-            metrics = measure(experiment, seed, folder, sets[spec], lite2)
-            result = {
-                "experiment": experiment.name,
-                "seed": seed,
-                "changes": experiment.changes,
-                "training": summary,
-                "data": {"name": set_name(_without_kind(spec)), "n": len(sets[spec].photos)},
-                "metrics": metrics,
-                "feature_weights_sha256": lite2.weights_sha256,
-                "versions": package_versions(PACKAGES),
-            }
-            arguments.results.mkdir(parents=True, exist_ok=True)
-            write_result(file, result)
-            print(file, flush=True)
-            if experiment.name != f"{ADAPTATION}/{GENERAL}":
-                shutil.rmtree(folder.parent)
+    for experiment, seed in plan_experiments(experiments, arguments.seeds, arguments.only, arguments.results, runs):
+        spec = arguments.adapted_dataset if experiment.group == ADAPTATION else arguments.dataset
+        if spec not in sets:
+            found = load_photos(_without_kind(spec), arguments.limit)
+            sets[spec] = prepare_photos(spec, found, lite2, None, print)
+        try:
+            folder, summary = train_experiment(experiment, seed, arguments.sources, runs)
+        except TrainingStopped as error:
+            failures.append(f"{experiment.name}, seed {seed}: {error}")
+            print(f"failed: {failures[-1]}", file=sys.stderr, flush=True)
+            continue
+        metrics = measure(experiment, seed, folder, sets[spec], lite2)
+        result = {
+            "experiment": experiment.name,
+            "seed": seed,
+            "changes": experiment.changes,
+            "training": summary,
+            "data": {"name": set_name(_without_kind(spec)), "n": len(sets[spec].photos)},
+            "metrics": metrics,
+            "feature_weights_sha256": lite2.weights_sha256,
+            "versions": package_versions(PACKAGES),
+        }
+        arguments.results.mkdir(parents=True, exist_ok=True)
+        file = arguments.results / f"{run_name(experiment.name, seed)}.json"
+        write_result(file, result)
+        print(file, flush=True)
+        if experiment.name != GENERAL_EXPERIMENT:
+            shutil.rmtree(folder.parent)
+    return failures
 
 
 def _without_kind(spec: str) -> str:
@@ -325,13 +380,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--page", type=Path, default=PAGE, metavar="FILE", help="the page to write (default: docs/experiments.md)")
     arguments = parser.parse_args(argv)
     try:
-        if arguments.run:
-            run_experiments(arguments)
+        failures = run_experiments(arguments) if arguments.run else []
         write_text(arguments.page, render_page(arguments.results, arguments.configs))
     except ValueError as error:
         parser.error(str(error))
     print(arguments.page)
-    return 0
+    if failures:
+        print("\n".join([f"{len(failures)} failed:", *failures]), file=sys.stderr)
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ import numpy as np
 from colorization.cli import Parser, at_least, share_cores
 
 from .benchmark import EXAMPLES
-from .summary import mean_metric, package_versions, to_tensor, write_result
+from .summary import package_versions, psnr_metric, to_tensor, write_result
 
 RESULTS = Path(__file__).parent / "results" / "hints.json"
 COUNTS = (1, 5, 20)
@@ -137,7 +137,7 @@ def summarize(photos: Sequence[dict], counts: Sequence[int], seed: int) -> dict:
     """What `measure_photo` gave for several photographs, as metrics; gains are over the model without hints."""
     rng = np.random.default_rng(seed)
     plain = np.array([photo["psnr"]["model", 0] for photo in photos])
-    result = {"psnr_without_hints": mean_metric(plain, rng), "hints_per_photograph": {}}
+    result = {"psnr_without_hints": psnr_metric(plain, rng), "hints_per_photograph": {}}
     for count in counts:
         part = {"ciede2000_at_hints": {}, "psnr": {}, "psnr_gain": {}}
         for colors in ("original", "arbitrary"):
@@ -151,8 +151,8 @@ def summarize(photos: Sequence[dict], counts: Sequence[int], seed: int) -> dict:
             }
         for way in ("model", "solver", "solver_unlimited"):
             values = np.array([photo["psnr"][way, count] for photo in photos])
-            part["psnr"][way] = mean_metric(values, rng)
-            part["psnr_gain"][way] = mean_metric(values - plain, rng)
+            part["psnr"][way] = psnr_metric(values, rng)
+            part["psnr_gain"][way] = psnr_metric(values, rng, plain)
         result["hints_per_photograph"][str(count)] = part
     return result
 

@@ -53,6 +53,19 @@ def mean_metric(
     return {"value": float(of_means(values.mean(axis=0))), "n": len(values), "interval": interval}
 
 
+def psnr_metric(values: np.ndarray, rng: np.random.Generator, baseline: np.ndarray | float = 0.0) -> dict:
+    """Mean PSNR, or mean gain over a baseline's, of the photographs where it is finite; of equal pictures it is not.
+
+    Args:
+        values: `(n,)`.
+        rng: draws the resamples.
+        baseline: PSNR of the same photographs, `(n,)`.
+    """
+    finite = np.isfinite(values) & np.isfinite(baseline)
+    gains = values[finite] - np.broadcast_to(baseline, values.shape)[finite]
+    return mean_metric(gains, rng, "output and original are equal everywhere")
+
+
 def ratio_metric(numerator: np.ndarray, denominator: np.ndarray, rng: np.random.Generator, reason: str) -> dict:
     """Sum of one value over the sum of another, over photographs; both `(n,)`.
 
@@ -63,6 +76,17 @@ def ratio_metric(numerator: np.ndarray, denominator: np.ndarray, rng: np.random.
     if not len(pairs) or not pairs[:, 1].all():
         return absent(reason, len(pairs))
     return mean_metric(pairs, rng, of_means=lambda means: means[..., 0] / means[..., 1])
+
+
+def show_metric(metric: dict, form: str) -> str:
+    """A metric with its interval or standard error, "n/a" where it has no value."""
+    if metric["value"] is None:
+        return "n/a"
+    text = format(metric["value"], form)
+    if metric.get("interval"):
+        low, high = (format(value, form) for value in metric["interval"])
+        return f"{text} ({low} to {high})"
+    return f"{text} ± {format(metric['standard_error'], form)}" if "standard_error" in metric else text
 
 
 def feature_statistics(features: np.ndarray) -> FeatureStatistics:
@@ -160,9 +184,8 @@ def pixel_metrics(scores: np.ndarray, original_colorfulness: np.ndarray, seed: i
     rng = np.random.default_rng(seed)
     own, original = scores[:, 3], original_colorfulness[:, 0]
     ratio = ratio_metric(own, original, rng, "an original is gray")
-    finite = np.isfinite(scores[:, 0])  # infinite where output and original are equal
     return {
-        "psnr": mean_metric(scores[finite, 0], rng, "output and original are equal everywhere"),
+        "psnr": psnr_metric(scores[:, 0], rng),
         "ciede2000": mean_metric(scores[:, 1], rng),
         "chroma_error": mean_metric(scores[:, 2], rng),
         "colorfulness": mean_metric(own, rng),

@@ -33,6 +33,7 @@ from colorization.demo.placing import add_line
 from colorization.demo.rendering import shrink
 from colorization.demo.snippet import python_code
 from colorization.demo.visits import Visits
+from colorization.demo.walk import Walk
 from colorization.errors import ColorizationWarning
 from colorization.image_io import ImageError, Photo, read_image, read_settings
 from colorization.pipeline import ChromaPrediction
@@ -136,6 +137,18 @@ def test_the_automatic_color_scale_is_shown_recorded_and_overruled(color, exampl
     button, code = color.save(0.9 * scale, "PNG", request())
     written = read_settings(button.value["path"])
     assert written["color_scale"] == 0.9 * scale and "automatic_color_scale" not in written and "auto" not in code
+
+
+def test_every_variant_is_shown_at_the_color_scale_chosen_for_it(color, example_files):
+    settings = DEFAULTS | {"auto_color_scale": True, "variants": 2}
+    color.colorize(str(example_files[4]), "", request=request(), **settings)
+    gallery, _, _, shown = color.present(0.0, "PNG", request())
+    written = [read_settings(picture["image"]["path"]) for picture in gallery.value]
+    scales = [settings["color_scale"] for settings in written]
+    assert scales == [settings["automatic_color_scale"] for settings in written]
+    assert len(set(scales)) == 2 and shown == scales[0]
+    (_, after), _, taken = color.choose(gr.SelectData(None, {"index": 1, "value": None}), shown, request())
+    assert taken == scales[1] == read_settings(after)["color_scale"]
 
 
 def test_models_that_choose_no_color_scale_offer_none(demo_cache, example_files):
@@ -332,6 +345,20 @@ def test_the_walk_begins_gray_and_ends_with_the_result(embedded, example_files):
     assert len(walk) == 4
     assert not walk[0].chroma.any()
     assert (walk[-1].chroma - result.chroma).abs().max() < 1e-5
+
+
+def test_the_walk_shows_what_color_hints_do(color, example_files):
+    handler, settings = Walk(color._engine, color._visits, "unused"), ("", "", 2, 1.0, 1.0, 0, "embedded")
+
+    def walk(hints: str) -> list[np.ndarray]:
+        gallery = handler.walk(str(example_files[0]), *settings, hints, request())
+        return [np.asarray(Image.open(picture["image"]["path"]), int) for picture in gallery.value]
+
+    (gray, *plain), (start, *hinted) = walk(""), walk("90,75,#2060e0")
+    assert (gray == start).all()
+    for without, picture in zip(plain, hinted, strict=True):
+        red, _, blue = picture[50, 60]
+        assert blue - red > 40 > np.ptp(without[50, 60])
 
 
 def test_gpus_are_borrowed_where_spaces_is_installed(tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ from eval.experiments import (
     difference,
     main,
     merge_settings,
+    plan_experiments,
     read_experiments,
     render_page,
     student_interval,
@@ -87,11 +88,16 @@ def small_configs(tmp_path):
     return tmp_path / "configs"
 
 
-def test_from_configs_to_page(small_configs, tmp_path, capsys):
+@pytest.fixture
+def command(small_configs, tmp_path):
+    """Arguments that train and measure the small experiments, with everything in the test's folder."""
     places = {name: str(tmp_path / name) for name in ("results", "runs")} | {"page": str(tmp_path / "page.md")}
     command = ["--run", "--seeds", "0", "--limit", "2", "--configs", str(small_configs)]
     command += [word for name, place in places.items() for word in (f"--{name}", place)]
-    command += ["--dataset", f"imagefolder:{EXAMPLES}", "--adapted-dataset", f"imagefolder:{EXAMPLES}"]
+    return [*command, "--dataset", f"imagefolder:{EXAMPLES}", "--adapted-dataset", f"imagefolder:{EXAMPLES}"]
+
+
+def test_from_configs_to_page(command, tmp_path):
     assert main(command) == 0
     results = {file.name: json.loads(file.read_text()) for file in (tmp_path / "results").iterdir()}
     assert len(results) == 4
@@ -102,3 +108,41 @@ def test_from_configs_to_page(small_configs, tmp_path, capsys):
     times = {file: file.stat().st_mtime_ns for file in (tmp_path / "results").iterdir()}
     assert main(command) == 0  # nothing is done twice
     assert times == {file: file.stat().st_mtime_ns for file in (tmp_path / "results").iterdir()}
+
+
+def test_an_experiment_that_diverges_does_not_end_the_others(command, small_configs, tmp_path, capsys):
+    for name in ("noise/0", "adaptation/general"):
+        file = small_configs / f"{name}.yaml"
+        changes = yaml.safe_load(file.read_text())
+        diverging = {"optim": {"learning_rate": 1e30}, "run": {"max_steps": 4}}
+        file.write_text(f"# What {name} is.\n" + yaml.safe_dump(merge_settings(changes, diverging)))
+    small_configs.joinpath("target").mkdir()
+    small_configs.joinpath("target", "sample.yaml").write_text("# Last.\nobjective: {prediction_type: sample}\n")
+    assert main(command) == 1
+    assert {file.name for file in (tmp_path / "results").iterdir()} == {
+        "base--seed-0.json",
+        "target--sample--seed-0.json",
+    }
+    summary = capsys.readouterr().err.rpartition("3 failed:")[2]
+    assert all(f"{name}, seed 0: " in summary for name in ("noise/0", "adaptation/general", "adaptation/lora-4-both"))
+    assert "no model of adaptation/general" in summary
+    assert "Last." in (tmp_path / "page.md").read_text()
+
+
+def test_what_is_trained_and_in_which_order(small_configs, tmp_path):
+    def plan(seeds, only=None) -> list[tuple[str, int]]:
+        experiments = read_experiments(small_configs)
+        found = plan_experiments(experiments, seeds, only, tmp_path / "results", tmp_path / "runs")
+        return [(experiment.name, seed) for experiment, seed in found]
+
+    general, lora = "adaptation/general", "adaptation/lora-4-both"
+    assert plan([0]) == [("base", 0), (general, 0), (lora, 0), ("noise/0", 0)]
+    assert plan([1, 0], ["noise"]) == [("noise/0", 1), ("noise/0", 0)]
+    # A clone has results but no trained models: an adaptation needs the general one again.
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "adaptation--general--seed-0.json").touch()
+    assert plan([0], ["adaptation"]) == [(general, 0), (lora, 0)]
+    (tmp_path / "runs" / "adaptation--general--seed-0" / "model").mkdir(parents=True)
+    assert plan([0], ["adaptation"]) == [(lora, 0)]
+    (tmp_path / "results" / "adaptation--lora-4-both--seed-0.json").touch()
+    assert plan([0], ["adaptation"]) == []

@@ -25,6 +25,7 @@ from colorization.hints import (
 from colorization.image_io import read_settings
 from eval.contact_sheet import LINE, MARGIN, draw_sheet
 from eval.hints import main as measure
+from eval.hints import summarize
 from eval.pixel_metrics import ciede2000
 
 BLUE, RED = (0.4, -0.1), (-0.1, 0.4)  # Cb, Cr
@@ -50,6 +51,15 @@ class TestPropagation:
             chroma = spread(textured(), points, values, reach=reach)
             np.testing.assert_allclose([chroma[:, row, column] for row, column in points], values, atol=1e-12)
             assert chroma[0].min() >= -0.1 - 1e-9 and chroma[0].max() <= 0.4 + 1e-9
+
+    @pytest.mark.parametrize("reach", [1e-300, 1e-9, 0.05])
+    def test_a_tiny_reach_leaves_no_color_undefined(self, reach):
+        """Far away hardly a walk arrives: its share, and with it the hint's, is no longer a number."""
+        luma = np.tile([0.5, 0.5, 0.5, 1.0], (2, 500))
+        chroma = spread(luma, [(0, 0), (1, 9)], [BLUE, RED], reach=reach)
+        np.testing.assert_allclose(chroma[:, [0, 1], [0, 9]], np.transpose([BLUE, RED]), atol=1e-12)
+        assert np.abs(chroma.sum(axis=0) - sum(BLUE)).max() < 1e-9
+        assert chroma.min() >= -0.1 - 1e-9 and chroma.max() <= 0.4 + 1e-9
 
     def test_two_hints_in_a_flat_picture_are_mirror_images(self):
         chroma = spread(np.full((9, 30), 0.5), [(4, 5), (4, 24)], [BLUE, RED])
@@ -368,3 +378,20 @@ def test_measurement(tmp_path):
     assert set(part["psnr"]) == {"model", "solver", "solver_unlimited"}
     gain = part["psnr"]["model"]["value"] - result["psnr_without_hints"]["value"]
     assert part["psnr_gain"]["model"]["value"] == pytest.approx(gain)
+
+
+def test_a_picture_that_equals_its_original_spoils_no_mean_of_the_measurement():
+    ways = ("model", "solver", "solver_unlimited")
+
+    def photo(plain: float, hinted: float) -> dict:
+        errors = {(colors, 1): np.array([1.0]) for colors in ("original", "arbitrary")}
+        return {"psnr": {("model", 0): plain} | {(way, 1): hinted for way in ways}, "errors": errors}
+
+    result = summarize([photo(20.0, 22.0), photo(30.0, math.inf), photo(math.inf, math.inf)], [1], 0)
+    part = result["hints_per_photograph"]["1"]
+    assert (result["psnr_without_hints"]["value"], result["psnr_without_hints"]["n"]) == (25, 2)
+    assert all((part["psnr"][way]["value"], part["psnr_gain"][way]["value"]) == (22, 2) for way in ways)
+    assert all(part["psnr_gain"][way]["n"] == 1 for way in ways)
+    alone = summarize([photo(math.inf, math.inf)], [1], 0)
+    assert alone["psnr_without_hints"]["value"] is None
+    json.dumps([result, alone], allow_nan=False)

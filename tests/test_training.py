@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from colorization import load_pipeline
 from colorization.degradation import degrade, predict_z_color, start_latent, to_gray
 from train.cache import LatentCache, _versions, build_cache
-from train.checkpoint import find_checkpoint, list_checkpoints, prune_checkpoints
+from train.checkpoint import find_checkpoint, list_checkpoints, prune_checkpoints, read_state
 from train.color import check_training, load_lpips
 from train.config import (
     LORA_TARGETS,
@@ -385,6 +386,28 @@ def test_pictures_read_by_other_processes_make_the_same_cache(small_photos, tmp_
     assert np.array_equal(here.color, there.color) and np.array_equal(here.gray, there.gray)
 
 
+class _SlowPhotos(PhotoSet):
+    """Reading a photograph takes a third of a second of CPU time."""
+
+    def image(self, index: int) -> Image.Image:
+        burn(1 / 3)
+        return super().image(index)
+
+
+def burn(seconds: float) -> None:
+    started = time.process_time()
+    while time.process_time() - started < seconds:
+        pass
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_cache_knows_what_it_took(workers, small_photos, tmp_path):
+    slow = _SlowPhotos(**vars(small_photos))
+    cache = build(slow, tmp_path, workers=workers)
+    assert cache.cpu_seconds > 0.9
+    assert build(slow, tmp_path, workers=workers).cpu_seconds == cache.cpu_seconds
+
+
 # Teacher
 
 
@@ -578,6 +601,20 @@ def test_going_on_gives_the_same_bits_as_never_having_stopped(tmp_path):
     assert any(not torch.equal(whole[name], start[name]) for name in whole)
 
 
+def test_the_summary_counts_the_cpu_time_of_workers(tmp_path):
+    class Slow(_Samples):
+        def __getitem__(self, position):
+            burn(0.5)
+            return super().__getitem__(position)
+
+    run = RunConfig(str(tmp_path), batch_size=1, mixed_precision="no", trackers="none", checkpoint_every=4)
+    accelerator, started = create_accelerator(run), time.process_time()
+    summary = train(make_task(), Slow(4), OptimConfig(), run, accelerator, None, tmp_path, workers=2)
+    own = time.process_time() - started
+    assert summary["cpu_seconds"] > own + 1.5
+    assert read_state(tmp_path / "checkpoint-000004")["cpu_seconds"] > own + 1.5
+
+
 def test_accumulated_gradients_equal_a_larger_batch(tmp_path):
     large = run_loop(tmp_path / "large", _Samples(8), batch_size=4)
     small = run_loop(tmp_path / "small", _Samples(8), batch_size=2, gradient_accumulation_steps=2)
@@ -722,8 +759,11 @@ def test_the_small_model_is_trained_whole_and_colors(tmp_path, capsys):
 
     # The same command again finds everything done; other settings of the autoencoder are refused.
     modified = (tmp_path / "vae" / "model" / "config.json").stat().st_mtime_ns
+    (cost,) = tmp_path.glob("cache/*/cost.json")
+    cost.write_text('{"cpu_seconds": 1000.0}')
     embedded_main(flags)
     assert (tmp_path / "vae" / "model" / "config.json").stat().st_mtime_ns == modified
+    assert json.loads((tmp_path / "summary.json").read_text())["cpu_seconds"] > 1000
     with pytest.raises(SystemExit) as stopped:
         embedded_main([*flags, "--vae.chroma_weight", "7"])
     assert stopped.value.code == 2 and "vae.chroma_weight was 2.0 and is 7.0" in capsys.readouterr().err

@@ -14,7 +14,7 @@ from colorization.cli import main as colorize
 from colorization.color import colorfulness, luma, merge_luma_chroma, rgb_to_chroma
 from colorization.image_io import read_image, read_settings
 from colorization.vividness import COLOR_SCALE_RANGE, VividnessModel, choose_color_scale
-from eval.color_scale import best_fixed, describe, prediction_metrics, render_table
+from eval.color_scale import best_fixed, describe, difference_metrics, prediction_metrics, render_table, rule_metrics
 from eval.color_scale import main as compare_scales
 from train.config import DataConfig, VividnessTraining
 from train.data import load_photos, transform_config
@@ -305,11 +305,35 @@ class TestEvaluation:
         backwards = prediction_metrics(actual[::-1] + 1, actual, 0)
         assert backwards["rank_correlation"]["value"] == pytest.approx(-1) and backwards["bias"]["value"] == 1
 
+    def test_a_picture_that_equals_its_original_has_no_psnr_but_spoils_no_mean(self):
+        actual, scales = np.array([10.0, 20.0, 40.0]), np.ones(3)
+        scores = np.stack([[np.inf, 20.0, 30.0], actual], axis=1)
+        rule = rule_metrics(scores, scales, actual, 0)
+        assert (rule["psnr"]["value"], rule["psnr"]["n"]) == (25, 2)
+        assert rule["colorfulness"]["n"] == 3
+        gain = difference_metrics(scores, scores - [[0, 0], [1, 0], [np.inf, 0]], actual, 0)["psnr"]
+        assert (gain["value"], gain["n"], gain["interval"]) == (1, 1, None)
+        equal = rule_metrics(np.stack([[np.inf] * 3, actual], axis=1), scales, actual, 0)["psnr"]
+        assert equal["value"] is None and "equal everywhere" in equal["reason"]
+
+    def test_originals_of_equal_colorfulness_cannot_be_ranked(self, result):
+        prediction = prediction_metrics(np.array([10.0, 20.0]), np.array([15.0, 15.0]), 0)
+        assert prediction["r2"]["value"] is None and prediction["rank_correlation"]["value"] is None
+        assert prediction["mean_absolute_error"]["value"] == 5
+        (entry,) = result["sets"]
+        assert describe({"sets": [entry | {"prediction": prediction}]}).endswith("its rank correlation n/a.")
+
     def test_bad_arguments_end_in_one_line(self, photo_folder, tmp_path, capsys):
         tiny_pipeline().save_pretrained(tmp_path / "model")
+        single = tmp_path / "single"
+        single.mkdir()
+        random_photo().save(single / "gray.png")
+        Image.new("RGB", (48, 32), "red").save(single / "red.png")
         for arguments, message in (
             ([], "--photos and --output are required"),
             (["--photos", "nowhere", "--output", "x.json"], "nowhere"),
+            (["--photos", str(photo_folder), "--model", "x/y", "--output", "x.json"], "model 'x/y' is neither"),
+            (["--photos", str(single), "--output", "x.json"], "at least 2 color photographs, got 1"),
             (["--photos", str(photo_folder), "--model", str(tmp_path / "model"), "--output", "x.json"], "vividness"),
         ):
             with pytest.raises(SystemExit) as ended:

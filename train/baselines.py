@@ -12,18 +12,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from accelerate.utils import broadcast_object_list, set_seed
+from accelerate.utils import broadcast_object_list
 from torch import nn
 
 from colorization.baselines import baseline_class
 from colorization.baselines.base import Baseline
 from colorization.baselines.pipeline import BaselinePipeline
 
-from .command import run_command
-from .config import BaselineTraining, ObjectiveConfig, flat_settings, to_yaml
+from .command import begin_run, run_command, start_trackers
+from .config import BaselineTraining, ObjectiveConfig, to_yaml
 from .data import PhotoSet, PixelSamples, SampleStream, load_photos, transform_config
 from .denoiser import Loss
-from .loop import create_accelerator, samples_per_step, total_steps, train, write_config, write_summary
+from .loop import create_accelerator, samples_per_step, total_steps, train, write_summary
 from .saving import save_complete
 from .text import no_text
 from .validation import PictureValidation, check_validation, load_validation
@@ -77,15 +77,11 @@ def run(config: BaselineTraining, resume: str | None = None) -> Path:
         TrainingStopped: the loss was not finite.
     """
     directory = Path(config.run.output_dir)
-    accelerator = create_accelerator(config.run)
-    checkpoint = write_config(config, resume, accelerator.is_main_process)
+    accelerator, checkpoint, photos, held_out = begin_run(config, resume)
+    check_validation(config.run, held_out)
     with accelerator.main_process_first():
-        photos, held_out = load_photos(config.data)
-        check_validation(config.run, held_out)
-        set_seed(config.run.seed % 2**31)
         model = build_baseline(config, photos).to(accelerator.device)
-    if config.run.trackers != "none":
-        accelerator.init_trackers("cold-colorizer", config=flat_settings(config))
+    start_trackers(accelerator, config)
     pipeline = BaselinePipeline(model, resolution=config.data.resolution)
     images = load_validation(config.run, config.data, held_out) if accelerator.is_main_process else None
     # Whether there is a validation is known to the process that loaded it; all must stop for it.

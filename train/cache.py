@@ -20,11 +20,13 @@ from tqdm import tqdm, trange
 from colorization.degradation import to_gray
 from colorization.pipeline import ColorizationPipeline
 
+from .loop import cpu_time
 from .teacher import Teacher
 from .text import Tokenize
 from .transforms import TransformConfig, flip, prepare_image, sample_rng
 
 _FORMAT = 1  # of the files; a change of it makes new caches
+_COST_FILE = "cost.json"
 
 
 class LatentCache:
@@ -49,6 +51,12 @@ class LatentCache:
     def __reduce__(self):
         # A copy for a loading process opens the files itself: pickled arrays would be read into memory.
         return (LatentCache, (self.directory,))
+
+    @property
+    def cpu_seconds(self) -> float:
+        """What the encoding took, main process and workers, since the start that finished it; 0 for old caches."""
+        file = self.directory / _COST_FILE
+        return json.loads(file.read_text(encoding="utf-8"))["cpu_seconds"] if file.is_file() else 0.0
 
     def latents(self, index: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         """Of a random variant and flip, `z_color` and `z_gray` `(channels, h, w)` float32, and a teacher's `features`.
@@ -127,6 +135,7 @@ def build_cache(
         key["captions"] = hashlib.sha256("\n".join(captions).encode()).hexdigest()
     final = directory / hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     if not final.is_dir():
+        started = cpu_time()
         partial = final.with_suffix(".partial")
         if accelerator.is_main_process:
             _create_files(partial, key, photos, pipeline, transform, variants, captions, batch_size, teacher)
@@ -134,13 +143,14 @@ def build_cache(
         _fill(partial, photos, pipeline, transform, seed, batch_size, accelerator, workers, teacher)
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            _finish(partial, final)
+            _finish(partial, final, cpu_time() - started)
     accelerator.wait_for_everyone()
     return LatentCache(final)
 
 
-def _finish(partial: Path, final: Path) -> None:
+def _finish(partial: Path, final: Path, cpu_seconds: float) -> None:
     try:
+        (partial / _COST_FILE).write_text(json.dumps({"cpu_seconds": cpu_seconds}) + "\n", encoding="utf-8")
         partial.rename(final)
     except FileNotFoundError:
         if not final.is_dir():  # another run that needs the same cache may have finished it

@@ -61,6 +61,8 @@ def train_color(
 ) -> dict:
     """Train what requires a gradient in the pipeline's UNet (and text encoder); returns `train.loop.train`'s summary.
 
+    Its CPU seconds hold the encoding of the cache too, also where an earlier run did it: the training needs it.
+
     Args:
         pipeline: on the accelerator's device; weights that are trained are float32.
         config: settings.
@@ -93,8 +95,10 @@ def train_color(
             teacher,
         )
         samples = CachedSamples(cache, text if train_text_encoder else None, photos.captions)
+        encoding = cache.cpu_seconds
     else:
         samples = PixelSamples(photos, transform, text)
+        encoding = 0.0
     idle = _idle_components(pipeline, config, train_text_encoder)
     for component in idle:
         component.to("cpu")
@@ -114,7 +118,7 @@ def train_color(
     validate = None
     if broadcast_object_list([images is not None])[0]:
         validate = Validation(task, pipeline, images, run, accelerator, idle)
-    return train(
+    summary = train(
         task,
         stream,
         config.optim,
@@ -125,6 +129,7 @@ def train_color(
         validate=validate,
         workers=data.workers,
     )
+    return summary | {"cpu_seconds": round(summary["cpu_seconds"] + encoding, 1)}
 
 
 def _idle_components(

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
 from diffusers import AutoencoderTiny, UNet2DConditionModel
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import nn
@@ -23,13 +22,12 @@ from colorization import ColdDiffusionScheduler, ColorizationPipeline, load_pipe
 from colorization.degradation import degrade, to_gray
 
 from .color import check_training, pipeline_defaults, train_color
-from .command import run_command
+from .command import begin_run, run_command, start_trackers
 from .config import (
     EmbeddedModelConfig,
     EmbeddedTraining,
     OptimConfig,
     VaeConfig,
-    flat_settings,
     to_yaml,
 )
 from .data import PhotoSet, PixelSamples, SampleStream, load_photos, transform_config
@@ -41,7 +39,6 @@ from .loop import (
     samples_per_step,
     total_steps,
     train,
-    write_config,
     write_summary,
 )
 from .objective import autoencoder_loss
@@ -271,18 +268,14 @@ def run(config: EmbeddedTraining, resume: str | None = None) -> Path:
         TrainingStopped: the loss was not finite.
     """
     directory = Path(config.run.output_dir)
-    accelerator = create_accelerator(config.run)
-    checkpoint = write_config(config, resume, accelerator.is_main_process)
-    set_seed(config.run.seed % 2**31)
+    accelerator, checkpoint, photos, held_out = begin_run(config, resume)
     with accelerator.main_process_first():
-        photos, held_out = load_photos(config.data)
         pipeline = build_pipeline(config, photos, accelerator.device)
     check_training(pipeline, config, held_out)
     if config.vae.steps > 0:
         train_vae(pipeline, config, photos, accelerator)
         accelerator = create_accelerator(config.run)  # the first one remembers what it trained
-    if config.run.trackers != "none":
-        accelerator.init_trackers("cold-colorizer", config=flat_settings(config))
+    start_trackers(accelerator, config)
     pipeline.vae.requires_grad_(False)
     if config.run.gradient_checkpointing:
         pipeline.unet.enable_gradient_checkpointing()

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import platform
 import time
 from collections.abc import Callable
@@ -60,6 +61,11 @@ class Task(Protocol):
     network: nn.Module
 
     def loss(self, network: nn.Module, batch: dict[str, torch.Tensor]) -> Loss: ...
+
+
+def cpu_time() -> float:
+    """CPU seconds of this process and of those it has started, as far as they have ended."""
+    return sum(os.times()[:4])  # user and system, its own and its children's
 
 
 def create_accelerator(run: RunConfig) -> Accelerator:
@@ -158,7 +164,8 @@ def train(
         workers: processes that load samples.
 
     Returns:
-        steps, samples, seconds on the clock and of this process's CPU time, last loss, machine and versions.
+        steps, samples, seconds on the clock, CPU seconds of this process and its workers (of a run that was stopped,
+        without what the workers had done until then), last loss, machine and versions.
 
     Raises:
         TrainingStopped: the loss or the gradient was not finite.
@@ -205,7 +212,7 @@ def train(
     )
     loader = accelerator.prepare(loader)
 
-    log, started, started_cpu, last = _Log(), time.perf_counter(), time.process_time(), checkpoint
+    log, started, started_cpu, last = _Log(), time.perf_counter(), cpu_time(), checkpoint
     bar = tqdm(total=steps, initial=step, desc="training", unit="step", disable=not accelerator.is_local_main_process)
     network.train()
     for batch in loader:
@@ -238,7 +245,7 @@ def train(
             accelerator.log(log.collect(accelerator, schedule) | {"images_per_second": rate}, step=step)
         if step % run.checkpoint_every == 0 or step == steps:
             state = {"seconds": seconds + time.perf_counter() - started, "loss": mean.item()}
-            state["cpu_seconds"] = cpu_seconds + time.process_time() - started_cpu
+            state["cpu_seconds"] = cpu_seconds + cpu_time() - started_cpu
             state["samples_per_step"] = per_step
             last = save_checkpoint(accelerator, directory, step, state, run.checkpoints_total_limit)
         if validate is not None and run.validation_every and (step % run.validation_every == 0 or step == steps):
@@ -253,7 +260,7 @@ def train(
         "steps": step,
         "samples": step * per_step,
         "seconds": round(seconds + time.perf_counter() - started, 1),
-        "cpu_seconds": round(cpu_seconds + time.process_time() - started_cpu, 1),
+        "cpu_seconds": round(cpu_seconds + cpu_time() - started_cpu, 1),
         "processes": accelerator.num_processes,
         "loss": state["loss"],
         "device": _device_name(accelerator.device),

@@ -14,7 +14,6 @@ from pathlib import Path
 import peft
 import torch
 from accelerate import init_empty_weights
-from accelerate.utils import set_seed
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.training_utils import cast_training_params
 
@@ -23,10 +22,10 @@ from colorization.errors import ColorizationWarning
 from colorization.loading import ADAPTER_NAME, EMBEDDED_DIRECTORY, EMBEDDED_MODEL, widen_conv_in
 
 from .color import check_training, pipeline_defaults, train_color
-from .command import run_command
-from .config import CONFIG_DIRECTORY, LoraTraining, flat_settings, to_yaml
+from .command import begin_run, run_command, start_trackers
+from .config import CONFIG_DIRECTORY, LoraTraining, to_yaml
 from .data import load_photos
-from .loop import create_accelerator, samples_per_step, total_steps, write_config, write_summary
+from .loop import create_accelerator, samples_per_step, total_steps, write_summary
 
 DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 # Published shapes of Stable Diffusion 2.1, so that its dry run needs no network.
@@ -84,15 +83,11 @@ def run(config: LoraTraining, resume: str | None = None) -> Path:
         TrainingStopped: the loss was not finite.
     """
     directory = Path(config.run.output_dir)
-    accelerator = create_accelerator(config.run)
-    checkpoint = write_config(config, resume, accelerator.is_main_process)
-    set_seed(config.run.seed % 2**31)
+    accelerator, checkpoint, photos, held_out = begin_run(config, resume)
     with accelerator.main_process_first():
         pipeline = build_pipeline(config, accelerator.device)
-        photos, held_out = load_photos(config.data)
     check_training(pipeline, config, held_out)
-    if config.run.trackers != "none":
-        accelerator.init_trackers("cold-colorizer", config=flat_settings(config))
+    start_trackers(accelerator, config)
     summary = train_color(pipeline, config, photos, held_out, accelerator, checkpoint, train_text_encoder=False)
     if accelerator.is_main_process:
         save_adapter(pipeline, directory / "adapter", metadata={"training_config": to_yaml(config, public=True)})

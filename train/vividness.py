@@ -13,17 +13,16 @@ import shutil
 from pathlib import Path
 
 import torch
-from accelerate.utils import set_seed
 from torch import nn
 
 from colorization.color import colorfulness, luma
 from colorization.vividness import VividnessModel
 
-from .command import run_command
-from .config import ObjectiveConfig, VividnessTraining, flat_settings, to_yaml
+from .command import begin_run, run_command, start_trackers
+from .config import ObjectiveConfig, VividnessTraining, to_yaml
 from .data import PhotoSet, Sample, SampleStream, load_photos, transform_config
 from .denoiser import Loss
-from .loop import create_accelerator, samples_per_step, total_steps, train, write_config, write_summary
+from .loop import create_accelerator, samples_per_step, total_steps, train, write_summary
 from .transforms import TransformConfig, flip, prepare_image, sample_rng
 
 _TYPICAL = 3.6  # log(1 + M) of an average photograph, where the training starts
@@ -106,17 +105,12 @@ def run(config: VividnessTraining, resume: str | None = None) -> Path:
         TrainingStopped: the loss was not finite.
     """
     directory, settings = Path(config.run.output_dir), config.run
-    accelerator = create_accelerator(settings)
-    checkpoint = write_config(config, resume, accelerator.is_main_process)
-    set_seed(settings.seed % 2**31)
-    with accelerator.main_process_first():
-        photos, held_out = load_photos(config.data)
+    accelerator, checkpoint, photos, held_out = begin_run(config, resume)
     if settings.validation_every > 0 and len(held_out) == 0:
         raise ValueError(
             "`run.validation_every` above 0 needs `data.holdout` above 0, and photographs that it holds out"
         )
-    if settings.trackers != "none":
-        accelerator.init_trackers("cold-colorizer", config=flat_settings(config))
+    start_trackers(accelerator, config)
     model, transform = new_model(config).to(accelerator.device), transform_config(config.data)
     validation = GraySamples(held_out, transform)
 

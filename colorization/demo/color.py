@@ -10,7 +10,7 @@ from .engine import Engine
 from .messages import problems_on_page
 from .placing import add_line, read_lines
 from .rendering import (
-    CHOSEN_COLOR_SCALE,
+    own_color_scale,
     read_photo,
     rendered_settings,
     write_after,
@@ -86,7 +86,7 @@ class Color:
                 **({"hints": placed} if placed else {}),
                 **({"color_scale": AUTO} if auto_color_scale else {}),
             )
-            color_scale = predictions[0].settings.get(CHOSEN_COLOR_SCALE, color_scale)
+            color_scale = own_color_scale(predictions[0], color_scale)
             before = write_before(visit, photo)
             after = write_after(visit, photo, predictions[0], color_scale)
             download = write_download(visit, photo, predictions[0], color_scale, file_format)
@@ -127,9 +127,9 @@ class Color:
         """What the page shows of a new result besides the pictures: gallery, download, code, color scale."""
 
         def show(visit: Visit, result: Result) -> tuple:
-            scale = result.prediction.settings.get(CHOSEN_COLOR_SCALE, color_scale)
+            scale = own_color_scale(result.prediction, color_scale)
             download = gr.DownloadButton(interactive=True)
-            return self._gallery(visit, result, scale), download, self._code(result, scale, file_format), scale
+            return self._gallery(visit, result, color_scale), download, self._code(result, scale, file_format), scale
 
         return self._with_result(request, show, count=4)
 
@@ -143,11 +143,12 @@ class Color:
         return self._with_result(request, render, count=2)
 
     def choose(self, event: gr.SelectData, color_scale: float, request: gr.Request) -> tuple:
-        """Take another variant: as `rescale`."""
+        """Take another variant, with the color scale chosen for it if one was: as `rescale`, and the color scale."""
         visit = self._visits.of(request)
         if visit.result is not None and 0 <= event.index < len(visit.result.predictions):
             visit.result = replace(visit.result, chosen=event.index)
-        return self.rescale(color_scale, request)
+            color_scale = own_color_scale(visit.result.prediction, color_scale)
+        return *self.rescale(color_scale, request), color_scale
 
     def save(self, color_scale: float, file_format: str, request: gr.Request) -> tuple:
         """What is on the page as a file of full size, and as Python: download, code."""
@@ -177,7 +178,7 @@ class Color:
     def _gallery(self, visit: Visit, result: Result, color_scale: float) -> gr.Gallery:
         if len(result.predictions) == 1:
             return gr.Gallery(value=None, visible=False)
-        scales = [color_scale] * len(result.predictions)
+        scales = [own_color_scale(prediction, color_scale) for prediction in result.predictions]
         paths = write_thumbnails(visit, "variants", read_photo(result.path), result.predictions, scales)
         captions = [f"seed {prediction.settings['seed']}" for prediction in result.predictions]
         return gr.Gallery(value=list(zip(paths, captions, strict=True)), visible=True, selected_index=result.chosen)

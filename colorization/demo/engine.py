@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -207,8 +207,8 @@ class Engine:
             chromas.append(rgb_to_chroma(pipeline.decode_latents(tensors["pred_original_sample"])).cpu()[0])
 
         (last,) = self._call(model, photo, settings, after_step)
-        gray = torch.zeros_like(last.chroma)
-        return [ChromaPrediction(chroma, last.guide, last.settings) for chroma in (gray, *chromas)]
+        start = ChromaPrediction(torch.zeros_like(last.chroma), last.guide, last.settings)  # gray, hints or not
+        return [start, *(replace(last, chroma=chroma) for chroma in chromas)]
 
     def _color_files_here(
         self, request: str, model: str, tasks: list[Task], report: BatchReport, settings: dict

@@ -60,13 +60,13 @@ def build_page(pipelines: Mapping[str, ColorizationPipeline], folder: Path) -> g
     with gr.Blocks(title="Cold Colorizer", analytics_enabled=False, delete_cache=cleanup) as page:
         gr.Markdown(look.HERO, elem_classes="hero")
         with gr.Tab("Color", id="color"):
-            image, prompt, settings = _color_tab(engine, color, visits, examples)
+            image, prompt, hints, settings = _color_tab(engine, color, visits, examples)
         with gr.Tab("Batch", id="batch"):
             _batch_tab(BatchHandler(engine, visits), color, settings)
         with gr.Tab("Compare", id="compare"):
             _compare_tab(Compare(engine, visits), color, image, settings)
         with gr.Tab("How it works", id="how"):
-            _how_tab(Walk(engine, visits, str(examples[0].path)), image, prompt, settings, pipelines, folder)
+            _how_tab(Walk(engine, visits, str(examples[0].path)), image, prompt, hints, settings, pipelines, folder)
         page.unload(color.leave)
     visits.spare_page_files()
     return page
@@ -86,7 +86,8 @@ def launch_options() -> dict[str, Any]:
 
 def _color_tab(
     engine: Engine, color: Color, visits: Visits, examples: list[Example]
-) -> tuple[PhotoInput, gr.Textbox, _Settings]:
+) -> tuple[PhotoInput, gr.Textbox, gr.Textbox, _Settings]:
+    """The tab; its photograph, prompt and color hints, and the settings."""
     config = engine.config(engine.models[0])
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=320, elem_classes="inputs"):
@@ -233,7 +234,9 @@ def _color_tab(
             trigger_mode="always_last",
             **_RENDER,
         ),
-        gallery.select(color.choose, color_scale, [pictures, download], show_progress="hidden", **_RENDER),
+        gallery.select(
+            color.choose, color_scale, [pictures, download, color_scale], show_progress="hidden", **_RENDER
+        ),
     ):
         live.success(color.save, [color_scale, file_format], [download, code], show_progress="hidden", **_RENDER)
     file_format.input(
@@ -253,7 +256,7 @@ def _color_tab(
     )
     if captioner is not None:
         suggest.click(lambda path: _suggest(captioner, path), image, prompt, api_visibility="private", **_MODEL)
-    return image, prompt, settings
+    return image, prompt, hints, settings
 
 
 def _batch_tab(handler: BatchHandler, color: Color, settings: _Settings) -> None:
@@ -298,7 +301,8 @@ def _batch_tab(handler: BatchHandler, color: Color, settings: _Settings) -> None
 
 def _compare_tab(handler: Compare, color: Color, chosen: PhotoInput, settings: _Settings) -> None:
     gr.Markdown(
-        "One photograph, several prompts, samplers and color scales. All other settings are those of the Color tab.",
+        "One photograph, several prompts, samplers and color scales, without color hints. "
+        "All other settings are those of the Color tab.",
         elem_classes="note",
     )
     with gr.Row(equal_height=False):
@@ -351,6 +355,7 @@ def _how_tab(
     handler: Walk,
     image: PhotoInput,
     prompt: gr.Textbox,
+    hints: gr.Textbox,
     settings: _Settings,
     pipelines: Mapping[str, ColorizationPipeline],
     folder: Path,
@@ -385,6 +390,7 @@ def _how_tab(
             settings.color_scale,
             settings.seed,
             settings.model,
+            hints,
         ],
         strip,
         api_visibility="private",

@@ -38,6 +38,11 @@ def shrink(luma: np.ndarray, side: int) -> np.ndarray:
     return np.asarray(picture)
 
 
+def own_color_scale(prediction: ChromaPrediction, color_scale: float) -> float:
+    """The color scale that the model has chosen for this prediction, or else the one on the page."""
+    return prediction.settings.get(CHOSEN_COLOR_SCALE, color_scale)
+
+
 def rendered_settings(prediction: ChromaPrediction, color_scale: float) -> dict:
     """What made a picture that was rendered at this color scale; it acts on the decoded chroma here."""
     settings = prediction.settings | {"color_scale": float(color_scale), "color_scale_space": "chroma"}

@@ -5,6 +5,7 @@ import numpy as np
 
 from .engine import Engine
 from .messages import problems_on_page
+from .placing import read_lines
 from .rendering import read_photo, write_thumbnails
 from .visits import Visits
 
@@ -32,6 +33,7 @@ class Walk:
         color_scale: float,
         seed: int | None,
         model: str,
+        hints: str,
         request: gr.Request,
     ) -> gr.Gallery:
         """The gray photograph, and what the model takes for its colors after each step."""
@@ -48,6 +50,7 @@ class Walk:
                 num_inference_steps=steps,
                 guidance_scale=guidance_scale,
                 seed=seed,
+                hints=read_lines(hints),
             )
             shown = np.unique(np.linspace(0, len(predictions) - 1, _PICTURES_AT_MOST).round().astype(int))
             paths = write_thumbnails(
