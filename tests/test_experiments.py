@@ -12,6 +12,7 @@ from eval.experiments import (
     PAGE,
     QUESTIONS,
     RESULTS,
+    TRAINED,
     difference,
     main,
     merge_settings,
@@ -93,12 +94,13 @@ def test_from_configs_to_page(small_configs, tmp_path, capsys):
     command += [word for name, place in places.items() for word in (f"--{name}", place)]
     command += ["--dataset", f"imagefolder:{EXAMPLES}", "--adapted-dataset", f"imagefolder:{EXAMPLES}"]
     assert main(command) == 0
-    results = {file.name: json.loads(file.read_text()) for file in (tmp_path / "results").iterdir()}
+    folder = tmp_path / "results" / TRAINED
+    results = {file.name: json.loads(file.read_text()) for file in folder.iterdir()}
     assert len(results) == 4
     lora = results["adaptation--lora-4-both--seed-0.json"]
     assert lora["training"]["samples"] == 2 and lora["metrics"]["psnr"]["n"] == 2
     page = (tmp_path / "page.md").read_text()
     assert "What base is." in page and "LoRA or full fine-tuning" in page
-    times = {file: file.stat().st_mtime_ns for file in (tmp_path / "results").iterdir()}
+    times = {file: file.stat().st_mtime_ns for file in folder.iterdir()}
     assert main(command) == 0  # nothing is done twice
-    assert times == {file: file.stat().st_mtime_ns for file in (tmp_path / "results").iterdir()}
+    assert times == {file: file.stat().st_mtime_ns for file in folder.iterdir()}
