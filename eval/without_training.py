@@ -275,7 +275,10 @@ def seeds_section(entries: Sequence[dict]) -> Section:
             f"{generate_command(run.request)} --output RUN",
             f"python -m eval score RUN --extra-seeds {extra}",
         ]
-    facts = {"photographs": f"{data['n']} of {data['name']}, each at its own size"}
+    facts = {
+        "photographs": f"{data['n']} of {data['name']}, each at its own size",
+        "seeds": "the runs behind --extra-seeds were made as RUN was, but for --seed",
+    }
     facts |= {f"weights of {run.label}": describe_weights(run.request) for run in runs}
     table = metric_table("", [METRICS[name] for name in OF_SEEDS], runs)
     return Section(QUESTIONS["seeds"], commands, table, seeds_findings(runs), facts)
