@@ -78,15 +78,20 @@ def count_parameters(folder: Path) -> int:
     return count
 
 
+def read_kept(results: Path) -> list[dict]:
+    """What :func:`keep` stored in a folder, in the order of the rows; ValueError where it is of several data sets."""
+    entries = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(results.glob("*.json"))]
+    if len({json.dumps([entry["score"]["data"][key] for key in ("name", "n")]) for entry in entries}) > 1:
+        raise ValueError(f"{results} holds runs of different photographs, which do not compare")
+    return sorted(entries, key=lambda entry: (_place(entry["label"]), entry["label"]))
+
+
 def render_page(results: Path) -> str:
     """docs/alternatives.md from the JSONs in a folder; ValueError where there are none, or of several data sets."""
-    entries = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(results.glob("*.json"))]
+    entries = read_kept(results)
     if not entries:
         raise ValueError(f"{results} holds no results: add runs with --add")
-    entries.sort(key=lambda entry: (_place(entry["label"]), entry["label"]))
     runs = [Run(results, entry["label"], entry["score"]) for entry in entries]
-    if len({json.dumps([run.score["data"]["name"], run.score["data"]["n"]]) for run in runs}) > 1:
-        raise ValueError(f"{results} holds runs of different photographs, which do not compare")
     table = metric_table("", [METRICS[name] for name in SHOWN], runs)
     table.columns += TRAINING_COLUMNS
     by_label = {entry["label"]: entry for entry in entries}

@@ -2,12 +2,17 @@
 
     python -m eval.experiments --run --seeds 0 1 2 --sources data/photos-144 data/tiny-imagenet
     python -m eval.experiments --run --only severity noise
+    python -m eval.experiments --add-sweep runs/sampling --add "GAN" runs/gan-seed-0
     python -m eval.experiments                                           # write the page again
 
 An experiment is a YAML file in train/configs/experiments that changes something in base.yaml; its folder is the
 question that it belongs to. Every experiment is trained once per seed, which decides weights, order, noise and
 severities, and is measured on the same photographs with the same noise, without prompts. Each result is a JSON in
 eval/results/experiments; what has one is skipped. Needs the extras "train" and "eval".
+
+Others need no training. `--add-sweep` keeps a sweep over samplers and steps as eval/results/sampling/MODEL.json,
+`--add` a run that was scored with --extra-seeds as eval/results/diversity/LABEL.json. Errors by hue are those of the
+shipped model's run that `python -m eval.results_page --add` keeps.
 
 exit status: 0 all done, 1 some trainings diverged (each is named), 2 bad arguments
 """
@@ -27,11 +32,16 @@ import yaml
 
 from colorization.cli import Parser, at_least
 
-from .report import METRICS, Cell, Row, Table, render, write_text
+from . import without_training
+from .alternatives import keep
+from .report import METRICS, OUTPUT, Cell, Row, Table, read_score, render, value_of, write_text
+from .results_page import keep_sweep
 from .summary import package_versions, write_result
+from .without_training import DIVERSITY, SAMPLING
 
 CONFIGS = Path(__file__).parent.parent / "train" / "configs" / "experiments"
-RESULTS = Path(__file__).parent / "results" / "experiments"
+RESULTS = Path(__file__).parent / "results"
+TRAINED = "experiments"  # in RESULTS
 PAGE = Path(__file__).parent.parent / "docs" / "experiments.md"
 BASE = "base"
 ADAPTATION, GENERAL = "adaptation", "general"  # a folder of CONFIGS with a base of its own
@@ -223,10 +233,10 @@ def run_experiments(arguments: argparse.Namespace) -> list[str]:
 
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
-    experiments, runs = read_experiments(arguments.configs), arguments.runs
+    experiments, runs, results = read_experiments(arguments.configs), arguments.runs, arguments.results / TRAINED
     lite2, sets, failures = Lite2Features(), {}, []
     lite2.network.to(default_device())
-    for experiment, seed in plan_experiments(experiments, arguments.seeds, arguments.only, arguments.results, runs):
+    for experiment, seed in plan_experiments(experiments, arguments.seeds, arguments.only, results, runs):
         spec = arguments.adapted_dataset if experiment.group == ADAPTATION else arguments.dataset
         if spec not in sets:
             found = load_photos(_without_kind(spec), arguments.limit)
@@ -248,8 +258,8 @@ def run_experiments(arguments: argparse.Namespace) -> list[str]:
             "feature_weights_sha256": lite2.weights_sha256,
             "versions": package_versions(PACKAGES),
         }
-        arguments.results.mkdir(parents=True, exist_ok=True)
-        file = arguments.results / f"{run_name(experiment.name, seed)}.json"
+        results.mkdir(parents=True, exist_ok=True)
+        file = results / f"{run_name(experiment.name, seed)}.json"
         write_result(file, result)
         print(file, flush=True)
         if experiment.name != GENERAL_EXPERIMENT:
@@ -346,14 +356,24 @@ def read_results(folder: Path) -> dict[str, dict[int, dict]]:
 
 def render_page(results: Path, configs: Path = CONFIGS) -> str:
     """docs/experiments.md from the JSONs in a folder."""
-    found, experiments = read_results(results), read_experiments(configs)
+    found, experiments = read_results(results / TRAINED), read_experiments(configs)
     tables = {group: make_table(group, experiments, found) for group in QUESTIONS}
     data = {group: _data_of(group, found) for group in QUESTIONS}
+    untrained = without_training.sections(results)
+    missing = [without_training.QUESTIONS[name] for name, sections in untrained.items() if not sections]
     return render(
         "experiments.md.jinja",
+        sections=[section for sections in untrained.values() for section in sections],
         questions=[(QUESTIONS[group], data[group], table) for group, table in tables.items() if table is not None],
-        missing=[QUESTIONS[group] for group, table in tables.items() if table is None],
+        missing=missing + [QUESTIONS[group] for group, table in tables.items() if table is None],
     )
+
+
+def keep_seeds(label: str, run: Path, results: Path) -> Path:
+    """Store a run that was scored with several seeds; the file. ValueError where it was not."""
+    if value_of(read_score(run)["rows"][OUTPUT].get("diversity")) is None:
+        raise ValueError(f"argument --add: {run} was scored without --extra-seeds")
+    return keep(label, run, None, results / DIVERSITY)
 
 
 def _data_of(group: str, results: dict[str, dict[int, dict]]) -> dict | None:
@@ -376,10 +396,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--limit", type=at_least(2), default=300, metavar="N", help="photographs (default: 300)")
     add("--configs", type=Path, default=CONFIGS, metavar="DIR", help="default: train/configs/experiments")
     add("--runs", type=Path, default=Path("runs/experiments"), metavar="DIR", help="folder of the trainings")
-    add("--results", type=Path, default=RESULTS, metavar="DIR", help="the JSONs (default: eval/results/experiments)")
+    add("--results", type=Path, default=RESULTS, metavar="DIR", help="folder of the JSONs (default: eval/results)")
+    words = ("LABEL", "RUN")
+    add("--add", nargs=2, action="append", default=[], metavar=words, help="a run scored with --extra-seeds to keep")
+    add("--add-sweep", nargs="+", type=Path, default=[], metavar="DIR", help="sweeps over samplers and steps to keep")
     add("--page", type=Path, default=PAGE, metavar="FILE", help="the page to write (default: docs/experiments.md)")
     arguments = parser.parse_args(argv)
     try:
+        for folder in arguments.add_sweep:
+            print(keep_sweep(folder, arguments.results / SAMPLING))
+        for label, run in arguments.add:
+            print(keep_seeds(label, Path(run), arguments.results))
         failures = run_experiments(arguments) if arguments.run else []
         write_text(arguments.page, render_page(arguments.results, arguments.configs))
     except ValueError as error:

@@ -80,15 +80,15 @@ def keep_run(run: Path, results: Path) -> Path:
     return file
 
 
-def keep_sweep(folder: Path, results: Path) -> Path:
-    """Copy a sweep's result to where the page finds it; its file there. ValueError like :func:`keep_run`."""
+def keep_sweep(folder: Path, kept: Path) -> Path:
+    """Copy a sweep's result into a folder of those that are kept; its file there. ValueError like :func:`keep_run`."""
     source = folder / RESULT_FILE
     if not source.is_file():
         raise ValueError(f"argument --add-sweep: {folder} has no {RESULT_FILE}")
     sweep = json.loads(source.read_text(encoding="utf-8"))
     for name in ("model", "dataset"):
         _check_relative(f"argument --add-sweep: {folder}", sweep[name])
-    file = results / SWEEPS / f"{safe_id(sweep['model'])}.json"
+    file = kept / f"{safe_id(sweep['model'])}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     write_result(file, sweep)
     return file
@@ -153,14 +153,15 @@ def _describe(runs: Sequence[Run], page: Path) -> dict:
     report = page.parent / REPORTS / f"{name}.html"
     return {
         "title": title,
-        "facts": [*((f"weights of {run.label}", _weights(run.request)) for run in runs), *facts],
+        "facts": [*((f"weights of {run.label}", describe_weights(run.request)) for run in runs), *facts],
         "commands": [generate_command(run.request) for run in runs],
         "metrics": metric_table("", [METRICS[name] for name in SHOWN], runs),
         "report": f"{REPORTS}/{name}.html" if report.is_file() else None,
     }
 
 
-def _weights(request: dict) -> str:
+def describe_weights(request: dict) -> str:
+    """Their SHA-256, and of the embedded model whether they are still those that are shipped."""
     digest = request.get("weights_sha256")
     if request["model"] != EMBEDDED_MODEL:
         return f"SHA-256 {digest}"
@@ -255,7 +256,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         kept = [keep_run(run, arguments.results) for run in arguments.add]
-        kept += [keep_sweep(folder, arguments.results) for folder in arguments.add_sweep]
+        kept += [keep_sweep(folder, arguments.results / SWEEPS) for folder in arguments.add_sweep]
         kept += _keep_reports(arguments.add, arguments.page)
         write_text(arguments.page, render_page(arguments.results, arguments.page))
     except ValueError as error:

@@ -314,7 +314,7 @@ def choose_setting(rows: Sequence[dict], gray: dict, metric: str, psnr_loss: flo
 
     eligible = within or measured
     best = min(eligible, key=rank)
-    bound = rank(best) + _standard_error(best["metrics"][metric])
+    bound = rank(best) + standard_error(best["metrics"][metric])
     equal = [row for row in eligible if rank(row) <= bound]
 
     def cost(row: dict) -> tuple[int, float, float]:
@@ -335,7 +335,7 @@ def _missing_colorfulness(metrics: dict) -> float:
     return 1.0 if ratio is None else abs(1 - ratio)
 
 
-def _standard_error(entry: dict) -> float:
+def standard_error(entry: dict) -> float:
     """Of a metric, from its 95% interval where it has no other; 0 where it has neither."""
     if entry.get("interval"):
         low, high = entry["interval"]
@@ -530,8 +530,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError("no setting could be measured")
     gray = json.loads(gray_file.read_text(encoding="utf-8"))["metrics"]
     choice = choose_setting(rows, gray, arguments.choose, arguments.psnr_loss)
-    result = {"format": FORMAT, "dataset": arguments.dataset, "model": arguments.model, "request": base}
-    result |= {"choice": choice, "rows": rows, "gray": gray, "versions": package_versions(PACKAGES)}
+    result = {"format": FORMAT, "dataset": arguments.dataset, "limit": arguments.limit, "model": arguments.model}
+    result |= {"request": base, "choice": choice, "rows": rows, "gray": gray, "versions": package_versions(PACKAGES)}
     write_result(arguments.output / RESULT_FILE, result)
     text = render_sweep(result)
     write_text(arguments.output / TABLE_FILE, text)

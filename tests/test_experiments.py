@@ -12,6 +12,7 @@ from eval.experiments import (
     PAGE,
     QUESTIONS,
     RESULTS,
+    TRAINED,
     difference,
     main,
     merge_settings,
@@ -29,7 +30,7 @@ def test_every_config_is_complete(experiment, tmp_path):
     file.write_text(yaml.safe_dump(experiment.settings))
     kind = LoraTraining if experiment.is_lora else EmbeddedTraining
     config, _ = parse_command_line(kind, "", ["--config", str(file)])
-    assert config.run.batch_size == 64
+    assert config.run.batch_size == read_experiments()[0].settings["run"]["batch_size"]
     assert experiment.purpose
     assert experiment.name == BASE or experiment.group in QUESTIONS
 
@@ -99,15 +100,16 @@ def command(small_configs, tmp_path):
 
 def test_from_configs_to_page(command, tmp_path):
     assert main(command) == 0
-    results = {file.name: json.loads(file.read_text()) for file in (tmp_path / "results").iterdir()}
+    folder = tmp_path / "results" / TRAINED
+    results = {file.name: json.loads(file.read_text()) for file in folder.iterdir()}
     assert len(results) == 4
     lora = results["adaptation--lora-4-both--seed-0.json"]
     assert lora["training"]["samples"] == 2 and lora["metrics"]["psnr"]["n"] == 2
     page = (tmp_path / "page.md").read_text()
     assert "What base is." in page and "LoRA or full fine-tuning" in page
-    times = {file: file.stat().st_mtime_ns for file in (tmp_path / "results").iterdir()}
+    times = {file: file.stat().st_mtime_ns for file in folder.iterdir()}
     assert main(command) == 0  # nothing is done twice
-    assert times == {file: file.stat().st_mtime_ns for file in (tmp_path / "results").iterdir()}
+    assert times == {file: file.stat().st_mtime_ns for file in folder.iterdir()}
 
 
 def test_an_experiment_that_diverges_does_not_end_the_others(command, small_configs, tmp_path, capsys):
@@ -119,7 +121,7 @@ def test_an_experiment_that_diverges_does_not_end_the_others(command, small_conf
     small_configs.joinpath("target").mkdir()
     small_configs.joinpath("target", "sample.yaml").write_text("# Last.\nobjective: {prediction_type: sample}\n")
     assert main(command) == 1
-    assert {file.name for file in (tmp_path / "results").iterdir()} == {
+    assert {file.name for file in (tmp_path / "results" / TRAINED).iterdir()} == {
         "base--seed-0.json",
         "target--sample--seed-0.json",
     }
