@@ -48,6 +48,7 @@ ADAPTATION, GENERAL = "adaptation", "general"  # a folder of CONFIGS with a base
 GENERAL_EXPERIMENT = f"{ADAPTATION}/{GENERAL}"
 DATASET = "parquet:data/tiny-imagenet-64/validation-*.parquet"
 ADAPTED_DATASET = "parquet:data/photos-144/*.parquet:validation"  # what the adaptation is to
+NO_DIFFERENCE = "no difference shown"
 EVALUATION_SEED = 0
 SHOWN = ("kd_lite2", "feature_distance", "colorfulness_ratio", "psnr", "ciede2000")
 QUESTIONS = {
@@ -62,6 +63,30 @@ QUESTIONS = {
 }
 
 
+def _data_name(share: str, length: str, start: str) -> str:
+    same = {("all", "once", "stochastic"): BASE, ("all", "once", "cold"): "noise/0"}
+    return same.get((share, length, start), f"data/{share}-{length}-{start}")
+
+
+# Pairs (before, after) of experiments that differ in one thing.
+EFFECTS = {
+    f"all photographs instead of a tenth, {start} start": [
+        (_data_name("tenth", length, start), _data_name("all", length, start)) for length in ("once", "twice")
+    ]
+    for start in ("cold", "stochastic")
+} | {
+    f"twice the samples, {start} start": [
+        (_data_name(share, "once", start), _data_name(share, "twice", start)) for share in ("tenth", "third", "all")
+    ]
+    for start in ("cold", "stochastic")
+}
+EFFECTS["a stochastic start instead of a cold one"] = [
+    (_data_name(share, length, "cold"), _data_name(share, length, "stochastic"))
+    for share in ("tenth", "third", "all")
+    for length in ("once", "twice")
+]
+
+
 @dataclass(frozen=True)
 class Experiment:
     """One configuration.
@@ -70,7 +95,7 @@ class Experiment:
         name: "base" or "group/name".
         settings: of the trainer, complete, as its YAML holds them.
         changes: what the experiment's own file says.
-        purpose: the file's comment.
+        purpose: the file's first line, a comment.
     """
 
     name: str
@@ -111,8 +136,7 @@ def read_experiments(folder: Path = CONFIGS) -> list[Experiment]:
 
 
 def _comment(file: Path) -> str:
-    lines = [line[1:].strip() for line in file.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
-    return " ".join(lines)
+    return file.read_text(encoding="utf-8").partition("\n")[0].removeprefix("#").strip()
 
 
 def merge_settings(base: dict, changes: dict) -> dict:
@@ -305,8 +329,45 @@ def difference(values: dict[int, float], reference: dict[int, float], better: st
 
     mean, half = student_interval([badness(values[seed]) - badness(reference[seed]) for seed in seeds])
     if abs(mean) <= half:
-        return "no difference shown"
+        return NO_DIFFERENCE
     return "better" if mean < 0 else "worse"
+
+
+def verdicts(experiments: Sequence[Experiment], results: dict[str, dict[int, dict]]) -> list[str]:
+    """What :func:`difference` says of every experiment and metric that is compared on the page."""
+    pairs = [(results[e.name], results[e.reference]) for e in experiments if {e.name, e.reference} <= results.keys()]
+    found = [
+        difference(_values(seeds, name), _values(reference, name), METRICS[name].better)
+        for seeds, reference in pairs
+        if seeds is not reference
+        for name in SHOWN
+    ]
+    return [verdict for verdict in found if verdict]
+
+
+def make_effects(results: dict[str, dict[int, dict]]) -> Table | None:
+    """What photographs, samples and noise do by themselves; None until all of that group has been run.
+
+    Each row is a difference at the same seed, averaged over the pairs of experiments that differ in this alone.
+    """
+    names = {name for pairs in EFFECTS.values() for pair in pairs for name in pair}
+    if not names <= results.keys():
+        return None
+    metrics = [METRICS[name] for name in SHOWN]
+    table = Table("", [metric.title for metric in metrics], [])
+    for label, pairs in EFFECTS.items():
+        cells = []
+        for metric in metrics:
+            before, after = ([_values(results[pair[side]], metric.name) for pair in pairs] for side in (0, 1))
+            seeds = sorted(set.intersection(*(set(values) for values in before + after)))
+            means = [{s: float(np.mean([values[s] for values in side])) for s in seeds} for side in (before, after)]
+            mean, half = student_interval([means[1][seed] - means[0][seed] for seed in seeds])
+            spread = "" if half is None else f" ± {format(half, metric.form)}"
+            verdict = difference(means[1], means[0], metric.better)
+            text = f"{format(mean, '+' + metric.form)}{spread}{', ' if verdict else ''}{verdict}"
+            cells.append(Cell(text, best=verdict == "better"))
+        table.rows.append(Row(label, cells))
+    return table
 
 
 def make_table(group: str, experiments: Sequence[Experiment], results: dict[str, dict[int, dict]]) -> Table | None:
@@ -361,10 +422,15 @@ def render_page(results: Path, configs: Path = CONFIGS) -> str:
     data = {group: _data_of(group, found) for group in QUESTIONS}
     untrained = without_training.sections(results)
     missing = [without_training.QUESTIONS[name] for name, sections in untrained.items() if not sections]
+    said = verdicts(experiments, found)
     return render(
         "experiments.md.jinja",
         sections=[section for sections in untrained.values() for section in sections],
         questions=[(QUESTIONS[group], data[group], table) for group, table in tables.items() if table is not None],
+        effects={QUESTIONS["data"]: make_effects(found)},
+        devices=sorted({r["training"]["device"] for seeds in found.values() for r in seeds.values()}),
+        comparisons=len(said),
+        differences=len(said) - said.count(NO_DIFFERENCE),
         missing=missing + [QUESTIONS[group] for group, table in tables.items() if table is None],
     )
 

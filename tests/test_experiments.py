@@ -9,17 +9,20 @@ from conftest import EXAMPLES
 from eval.experiments import (
     BASE,
     CONFIGS,
+    EFFECTS,
     PAGE,
     QUESTIONS,
     RESULTS,
     TRAINED,
     difference,
     main,
+    make_effects,
     merge_settings,
     plan_experiments,
     read_experiments,
     render_page,
     student_interval,
+    verdicts,
 )
 from train.config import EmbeddedTraining, LoraTraining, parse_command_line
 
@@ -62,6 +65,40 @@ def test_interval_is_students():
 )
 def test_a_difference_smaller_than_noise_is_not_called_one(values, reference, better, verdict):
     assert difference(values, reference, better) == verdict
+
+
+@pytest.fixture
+def made_up_results():
+    """Noise costs 1 dB, a tenth of the photographs nothing, at every seed with a deviation of its own."""
+    experiments = [experiment.name for experiment in read_experiments()]
+    metrics = ("kd_lite2", "feature_distance", "colorfulness_ratio", "psnr", "ciede2000")
+
+    def psnr(name: str, seed: int) -> float:
+        cold = name == "noise/0" or name.endswith("cold")
+        return 20 + cold + 0.1 * seed + 0.01 * ((len(name) + seed) % 3)
+
+    return {
+        name: {seed: {"metrics": {m: {"value": psnr(name, seed)} for m in metrics}} for seed in (0, 1, 2)}
+        for name in experiments
+    }
+
+
+def test_effects_are_differences_of_experiments_that_differ_in_one_thing(made_up_results):
+    table = make_effects(made_up_results)
+    rows = {row.label: row.cells[table.columns.index("PSNR (dB)")].text for row in table.rows}
+    noise = rows["a stochastic start instead of a cold one"]
+    assert noise.startswith(("-1.0", "-0.9")) and noise.endswith("worse")
+    assert all(text.endswith("no difference shown") for label, text in rows.items() if "photographs" in label)
+    names = {experiment.name for experiment in read_experiments()}
+    assert {name for pairs in EFFECTS.values() for pair in pairs for name in pair} <= names
+    assert make_effects({name: made_up_results[name] for name in ("base", "noise/0")}) is None
+
+
+def test_a_reference_is_not_compared_with_itself(made_up_results):
+    experiments = read_experiments()
+    said = verdicts(experiments, made_up_results)
+    references = {experiment.reference for experiment in experiments}
+    assert len(said) == 5 * (len(experiments) - len(references))
 
 
 def test_the_page_is_rendered_from_the_results():
