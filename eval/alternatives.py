@@ -21,7 +21,20 @@ from colorization.loading import EMBEDDED_DIRECTORY, EMBEDDED_MODEL, baseline_fo
 
 from .datasets import safe_id
 from .generate import MANIFEST_FILE, OUTPUTS, REFERENCES, read_lines
-from .report import METRICS, Cell, Run, Table, describe_group, metric_table, read_score, render, write_text
+from .hints import RESULTS as HINTS
+from .report import (
+    METRICS,
+    Cell,
+    Row,
+    Run,
+    Table,
+    describe_group,
+    metric_table,
+    read_score,
+    render,
+    show_metric,
+    write_text,
+)
 from .summary import replace_file, write_result
 
 RESULTS = Path(__file__).parent / "results" / "alternatives"
@@ -98,16 +111,33 @@ def render_page(results: Path) -> str:
     for row in table.rows:
         row.cells.extend(_training_cells(by_label[row.label], table) if row.label in by_label else [Cell("")] * 3)
     title, facts = describe_group(runs)
+    hints = json.loads(HINTS.read_text(encoding="utf-8"))
     trained = [entry for entry in entries if entry["training"] is not None]
     return render(
         "alternatives.md.jinja",
         title=title,
         facts=facts,
         table=table,
+        hints=hints,
+        hints_table=hints_table(hints),
         devices=sorted({entry["training"]["device"] for entry in trained}),
         samples=sorted({entry["training"]["samples"] for entry in trained}),
         photographs=sorted({entry["training"]["photographs"] for entry in trained}),
     )
+
+
+def hints_table(measured: dict) -> Table:
+    """PSNR with color hints: of the model, and of the optimization that spreads the hints without a model.
+
+    Args:
+        measured: what `eval.hints` wrote.
+    """
+    form = METRICS["psnr"].form
+    rows = {"0": [show_metric(measured["psnr_without_hints"], form), "n/a"]}
+    for count, found in measured["hints_per_photograph"].items():
+        rows[count] = [show_metric(found["psnr"][name], form) for name in ("model", "solver_unlimited")]
+    columns = ["shipped model, PSNR (dB)", "optimization alone, PSNR (dB)"]
+    return Table("", columns, [Row(count, [Cell(text) for text in texts]) for count, texts in rows.items()])
 
 
 def _place(label: str) -> int:
