@@ -19,12 +19,11 @@ exit status: 0 all done, 1 some trainings diverged (each is named), 2 bad argume
 
 import argparse
 import json
-import math
 import re
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +33,7 @@ from colorization.cli import Parser, at_least
 
 from . import without_training
 from .alternatives import keep
+from .paired import NO_DIFFERENCE, Comparison, compare, remaining, student_interval
 from .report import METRICS, OUTPUT, Cell, Row, Table, read_score, render, value_of, write_text
 from .results_page import keep_sweep
 from .summary import package_versions, write_result
@@ -44,11 +44,12 @@ RESULTS = Path(__file__).parent / "results"
 TRAINED = "experiments"  # in RESULTS
 PAGE = Path(__file__).parent.parent / "docs" / "experiments.md"
 BASE = "base"
-ADAPTATION, GENERAL = "adaptation", "general"  # a folder of CONFIGS with a base of its own
+ADAPTATION, GENERAL = "adaptation", "general"  # a folder of CONFIGS, and the model that is adapted there
 GENERAL_EXPERIMENT = f"{ADAPTATION}/{GENERAL}"
+FULL_EXPERIMENT = f"{ADAPTATION}/full"  # what the adapters are compared with
+DATA = "data"  # a folder of CONFIGS that change several things at once, see EFFECTS
 DATASET = "parquet:data/tiny-imagenet-64/validation-*.parquet"
 ADAPTED_DATASET = "parquet:data/photos-144/*.parquet:validation"  # what the adaptation is to
-NO_DIFFERENCE = "no difference shown"
 EVALUATION_SEED = 0
 SHOWN = ("kd_lite2", "feature_distance", "colorfulness_ratio", "psnr", "ciede2000")
 QUESTIONS = {
@@ -58,19 +59,30 @@ QUESTIONS = {
     "captions": "Which captions?",
     "target": "What should the network predict?",
     "noise": "How much noise at the start?",
-    "data": "More photographs, longer training, or a stochastic start?",
+    DATA: "More photographs, longer training, or a stochastic start?",
     ADAPTATION: "Adapting a general model: LoRA or full fine-tuning?",
+}
+
+
+_NOT_PROMPTS = "Measured without prompts, so it does not show how well prompts are followed."
+NOTES = {  # what a reader of the table would miss
+    "dropout": f"{_NOT_PROMPTS} A model trained without dropping captions has never seen the empty one that it "
+    "is measured with.",
+    "captions": _NOT_PROMPTS,
+    DATA: "Fewer photographs are the first of each source, the same ones at every seed; with them the share of the "
+    "sources changes a little. Rows differ from the first in up to three things, so none is called better or worse.",
+    ADAPTATION: "Compared with full fine-tuning. Adapters learned at a learning rate of 1e-3, all weights at 1e-4.",
 }
 
 
 def _data_name(share: str, length: str, start: str) -> str:
     same = {("all", "once", "stochastic"): BASE, ("all", "once", "cold"): "noise/0"}
-    return same.get((share, length, start), f"data/{share}-{length}-{start}")
+    return same.get((share, length, start), f"{DATA}/{share}-{length}-{start}")
 
 
-# Pairs (before, after) of experiments that differ in one thing.
+# Pairs (before, after) of experiments that differ in one thing; `all` and `tenth` are numbers of photographs.
 EFFECTS = {
-    f"all photographs instead of a tenth, {start} start": [
+    f"{{all}} photographs instead of {{tenth}}, {start} start": [
         (_data_name("tenth", length, start), _data_name("all", length, start)) for length in ("once", "twice")
     ]
     for start in ("cold", "stochastic")
@@ -119,7 +131,7 @@ class Experiment:
     @property
     def reference(self) -> str:
         """Name of the experiment that it is compared with."""
-        return GENERAL_EXPERIMENT if self.group == ADAPTATION else BASE
+        return FULL_EXPERIMENT if self.group == ADAPTATION else BASE
 
 
 def read_experiments(folder: Path = CONFIGS) -> list[Experiment]:
@@ -191,14 +203,11 @@ def train_experiment(experiment: Experiment, seed: int, sources: Sequence[str], 
         runs: where trainings lie.
 
     Raises:
-        TrainingStopped: the loss was not finite, or that of the general model it starts from was not.
+        TrainingStopped: the loss was not finite.
     """
     from train import embedded, lora
     from train.config import EmbeddedTraining, LoraTraining, parse_command_line
-    from train.loop import TrainingStopped
 
-    if experiment.starts_from_general and not general_model(runs, seed).is_dir():
-        raise TrainingStopped(f"there is no model of {GENERAL_EXPERIMENT} to start from")
     directory = runs / run_name(experiment.name, seed)
     settings = json.loads(json.dumps(experiment.settings))
     settings["data"]["sources"] = [_find_source(name, sources) for name in settings["data"]["sources"]]
@@ -223,8 +232,8 @@ def _find_source(name: str, sources: Sequence[str]) -> str:
     return next((source for source in sources if Path(source).name in known), name)
 
 
-def measure(experiment: Experiment, seed: int, folder: Path, photos, lite2) -> dict:
-    """Metrics of a trained experiment on photographs, as eval.sweep measures them."""
+def measure(experiment: Experiment, seed: int, folder: Path, photos, lite2) -> tuple[dict, dict]:
+    """Metrics of a trained experiment on photographs, as eval.sweep measures them, and the sampling's settings."""
     from colorization import load_pipeline
 
     from .sweep import make_grid, measure_run
@@ -236,11 +245,13 @@ def measure(experiment: Experiment, seed: int, folder: Path, photos, lite2) -> d
     pipeline.set_progress_bar_config(disable=True)
     settings = make_grid(pipeline, None, None, None, None, None)
     results = measure_run(pipeline, settings, photos, [""] * len(photos.photos), lite2, EVALUATION_SEED)
-    return results[settings[0]]
+    return results[settings[0]], asdict(settings[0]) | {"seed": EVALUATION_SEED}
 
 
 def run_experiments(arguments: argparse.Namespace) -> list[str]:
     """Train and measure what has no result yet; every result is written at once.
+
+    A training that diverged has a result too, which says so: the page must not show those alone that went well.
 
     Returns:
         A line on each training that diverged, or whose general model did. The others are not held up by them.
@@ -265,25 +276,31 @@ def run_experiments(arguments: argparse.Namespace) -> list[str]:
         if spec not in sets:
             found = load_photos(_without_kind(spec), arguments.limit)
             sets[spec] = prepare_photos(spec, found, lite2, None, print)
-        try:
-            folder, summary = train_experiment(experiment, seed, arguments.sources, runs)
-        except TrainingStopped as error:
-            failures.append(f"{experiment.name}, seed {seed}: {error}")
+        result = {"experiment": experiment.name, "seed": seed, "changes": experiment.changes}
+        file = results / f"{run_name(experiment.name, seed)}.json"
+        results.mkdir(parents=True, exist_ok=True)
+        failure = None
+        if experiment.starts_from_general and not general_model(runs, seed).is_dir():
+            failure = f"there is no model of {GENERAL_EXPERIMENT} to start from"
+        else:
+            try:
+                folder, summary = train_experiment(experiment, seed, arguments.sources, runs)
+            except TrainingStopped as error:
+                failure = str(error)
+                write_result(file, result | {"diverged": failure})
+        if failure is not None:
+            failures.append(f"{experiment.name}, seed {seed}: {failure}")
             print(f"failed: {failures[-1]}", file=sys.stderr, flush=True)
             continue
-        metrics = measure(experiment, seed, folder, sets[spec], lite2)
-        result = {
-            "experiment": experiment.name,
-            "seed": seed,
-            "changes": experiment.changes,
+        metrics, setting = measure(experiment, seed, folder, sets[spec], lite2)
+        result |= {
             "training": summary,
             "data": {"name": set_name(_without_kind(spec)), "n": len(sets[spec].photos)},
+            "setting": setting,
             "metrics": metrics,
             "feature_weights_sha256": lite2.weights_sha256,
             "versions": package_versions(PACKAGES),
         }
-        results.mkdir(parents=True, exist_ok=True)
-        file = results / f"{run_name(experiment.name, seed)}.json"
         write_result(file, result)
         print(file, flush=True)
         if experiment.name != GENERAL_EXPERIMENT:
@@ -298,79 +315,67 @@ def _without_kind(spec: str) -> str:
 # The page
 
 
-def student_interval(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean of a few values and half the width of its 95% interval (Student's t); None for a single value."""
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return mean, None
-    from scipy.stats import t
+def compare_all(
+    experiments: Sequence[Experiment], results: dict[str, dict[int, dict]]
+) -> dict[tuple[str, str], Comparison]:
+    """Every comparison on the page, by experiment or effect, and metric.
 
-    quantile = float(t.ppf(0.975, len(values) - 1))
-    return mean, quantile * float(np.std(values, ddof=1)) / math.sqrt(len(values))
-
-
-def difference(values: dict[int, float], reference: dict[int, float], better: str) -> str:
-    """What can be said of an experiment against its reference, from the differences at the same seeds.
-
-    Args:
-        values, reference: by seed.
-        better: "lower", "higher" or "one" (closest to 1), see `eval.report.Metric`.
-
-    Returns:
-        "better", "worse", "no difference shown", or "" where fewer than two seeds are in both.
+    What is in the group `DATA` differs from its reference in several things at once and takes part in `EFFECTS` alone.
     """
-    seeds = sorted(values.keys() & reference.keys())
-    if len(seeds) < 2:
-        return ""
-    sign = -1 if better == "higher" else 1
-
-    def badness(value: float) -> float:
-        return abs(value - 1) if better == "one" else sign * value
-
-    mean, half = student_interval([badness(values[seed]) - badness(reference[seed]) for seed in seeds])
-    if abs(mean) <= half:
-        return NO_DIFFERENCE
-    return "better" if mean < 0 else "worse"
-
-
-def verdicts(experiments: Sequence[Experiment], results: dict[str, dict[int, dict]]) -> list[str]:
-    """What :func:`difference` says of every experiment and metric that is compared on the page."""
-    pairs = [(results[e.name], results[e.reference]) for e in experiments if {e.name, e.reference} <= results.keys()]
-    found = [
-        difference(_values(seeds, name), _values(reference, name), METRICS[name].better)
-        for seeds, reference in pairs
-        if seeds is not reference
-        for name in SHOWN
-    ]
-    return [verdict for verdict in found if verdict]
+    pairs = {
+        experiment.name: [(experiment.reference, experiment.name)]
+        for experiment in experiments
+        if experiment.group != DATA and experiment.name != experiment.reference
+    }
+    found = {}
+    for what, names in (pairs | EFFECTS).items():
+        if not {name for pair in names for name in pair} <= results.keys():
+            continue
+        for metric in SHOWN:
+            values = [tuple(_values(results[name], metric) for name in pair) for pair in names]
+            comparison = compare(values, METRICS[metric].better)
+            if comparison is not None:
+                found[what, metric] = comparison
+    return found
 
 
-def make_effects(results: dict[str, dict[int, dict]]) -> Table | None:
+Judged = dict[tuple[str, str], tuple[Comparison, bool]]  # and whether it remains among so many
+
+
+def judge(comparisons: dict[tuple[str, str], Comparison]) -> Judged:
+    """Each comparison with whether its difference is still shown when all of them count."""
+    kept = remaining(list(comparisons.values()))
+    return {key: (comparison, keep) for (key, comparison), keep in zip(comparisons.items(), kept, strict=True)}
+
+
+def make_effects(results: dict[str, dict[int, dict]], judged: Judged) -> Table | None:
     """What photographs, samples and noise do by themselves; None until all of that group has been run.
 
     Each row is a difference at the same seed, averaged over the pairs of experiments that differ in this alone.
     """
-    names = {name for pairs in EFFECTS.values() for pair in pairs for name in pair}
-    if not names <= results.keys():
+    if not all((label, metric) in judged for label in EFFECTS for metric in SHOWN):
         return None
-    metrics = [METRICS[name] for name in SHOWN]
-    table = Table("", [metric.title for metric in metrics], [])
-    for label, pairs in EFFECTS.items():
+    counts = {share: _photographs(results[_data_name(share, "twice", "cold")]) for share in ("all", "tenth")}
+    table = Table("", [METRICS[name].title for name in SHOWN], [])
+    for label in EFFECTS:
         cells = []
-        for metric in metrics:
-            before, after = ([_values(results[pair[side]], metric.name) for pair in pairs] for side in (0, 1))
-            seeds = sorted(set.intersection(*(set(values) for values in before + after)))
-            means = [{s: float(np.mean([values[s] for values in side])) for s in seeds} for side in (before, after)]
-            mean, half = student_interval([means[1][seed] - means[0][seed] for seed in seeds])
-            spread = "" if half is None else f" ± {format(half, metric.form)}"
-            verdict = difference(means[1], means[0], metric.better)
-            text = f"{format(mean, '+' + metric.form)}{spread}{', ' if verdict else ''}{verdict}"
-            cells.append(Cell(text, best=verdict == "better"))
-        table.rows.append(Row(label, cells))
+        for name in SHOWN:
+            comparison, remains = judged[label, name]
+            form = METRICS[name].form
+            text = f"{format(comparison.change, '+' + form)} ± {format(comparison.half, form)}, {comparison.verdict}"
+            cells.append(Cell(text, best=remains))
+        table.rows.append(Row(label.format(**counts), cells))
     return table
 
 
-def make_table(group: str, experiments: Sequence[Experiment], results: dict[str, dict[int, dict]]) -> Table | None:
+def _photographs(seeds: dict[int, dict]) -> str:
+    """How many photographs were trained on, the mean over the seeds: what is held out may depend on them."""
+    return f"{np.mean([result['training']['photographs'] for result in seeds.values()]):,.0f}"
+
+
+def make_table(
+    group: str, experiments: Sequence[Experiment], results: dict[str, dict[int, dict]], judged: Judged
+) -> Table | None:
     """The table of one question: its reference first; None where nothing of it has been run."""
     members = [experiment for experiment in experiments if experiment.group == group and experiment.name in results]
     if not members:
@@ -379,7 +384,8 @@ def make_table(group: str, experiments: Sequence[Experiment], results: dict[str,
     shown = [experiment for experiment in experiments if experiment.name == reference and reference in results]
     shown += [experiment for experiment in members if experiment.name != reference]
     metrics = [METRICS[name] for name in SHOWN]
-    table = Table("", ["what", *(metric.title for metric in metrics), "seeds", "trained samples", "CPU minutes"], [])
+    costs = ["seeds", "photographs", "trained samples", "CPU minutes"]
+    table = Table("", ["what", *(metric.title for metric in metrics), *costs], [])
     for experiment in shown:
         seeds = results[experiment.name]
         cells = [Cell(experiment.purpose)]
@@ -390,12 +396,10 @@ def make_table(group: str, experiments: Sequence[Experiment], results: dict[str,
                 continue
             mean, half = student_interval(list(values.values()))
             text = format(mean, metric.form) + ("" if half is None else f" ± {format(half, metric.form)}")
-            verdict = ""
-            if experiment.name != reference and reference in results:
-                verdict = difference(values, _values(results[reference], metric.name), metric.better)
-            cells.append(Cell(f"{text}{', ' if verdict else ''}{verdict}", best=verdict == "better"))
+            comparison, remains = judged.get((experiment.name, metric.name), (None, False))
+            cells.append(Cell(text if comparison is None else f"{text}, {comparison.verdict}", best=remains))
         trainings = [result["training"] for result in seeds.values()]
-        cells += [Cell(str(len(seeds))), Cell(f"{trainings[0]['samples']:,}")]
+        cells += [Cell(str(len(seeds))), Cell(_photographs(seeds)), Cell(f"{trainings[0]['samples']:,}")]
         cells.append(Cell(f"{np.mean([training['cpu_seconds'] for training in trainings]) / 60:.1f}"))
         table.rows.append(Row(experiment.name.rpartition("/")[2], cells))
     return table
@@ -406,31 +410,52 @@ def _values(seeds: dict[int, dict], name: str) -> dict[int, float]:
     return {seed: value for seed, value in values.items() if value is not None}
 
 
-def read_results(folder: Path) -> dict[str, dict[int, dict]]:
-    """Results by experiment and seed."""
+def read_results(folder: Path) -> tuple[dict[str, dict[int, dict]], list[dict]]:
+    """Results by experiment and seed, and those of trainings that diverged.
+
+    Raises:
+        ValueError: an experiment's seeds were trained or measured differently.
+    """
     results: dict[str, dict[int, dict]] = {}
+    diverged = []
     for file in sorted(folder.glob("*--seed-*.json")):
         result = json.loads(file.read_text(encoding="utf-8"))
-        results.setdefault(result["experiment"], {})[result["seed"]] = result
-    return results
+        if "diverged" in result:
+            diverged.append(result)
+        else:
+            results.setdefault(result["experiment"], {})[result["seed"]] = result
+    for name, seeds in results.items():
+        ways = {
+            json.dumps([r["changes"], r["data"], r["training"]["samples"]], sort_keys=True) for r in seeds.values()
+        }
+        if len(ways) > 1:
+            raise ValueError(f"{folder}: the seeds of {name} do not compare, they are of {' and '.join(sorted(ways))}")
+    return results, diverged
 
 
 def render_page(results: Path, configs: Path = CONFIGS) -> str:
     """docs/experiments.md from the JSONs in a folder."""
-    found, experiments = read_results(results / TRAINED), read_experiments(configs)
-    tables = {group: make_table(group, experiments, found) for group in QUESTIONS}
+    (found, diverged), experiments = read_results(results / TRAINED), read_experiments(configs)
+    comparisons = compare_all(experiments, found)
+    judged = judge(comparisons)
+    tables = {group: make_table(group, experiments, found, judged) for group in QUESTIONS}
     data = {group: _data_of(group, found) for group in QUESTIONS}
     untrained = without_training.sections(results)
     missing = [without_training.QUESTIONS[name] for name, sections in untrained.items() if not sections]
-    said = verdicts(experiments, found)
+    seeds = max((len(seeds) for seeds in found.values()), default=0)
     return render(
         "experiments.md.jinja",
         sections=[section for sections in untrained.values() for section in sections],
         questions=[(QUESTIONS[group], data[group], table) for group, table in tables.items() if table is not None],
-        effects={QUESTIONS["data"]: make_effects(found)},
+        notes={QUESTIONS[group]: note for group, note in NOTES.items()},
+        effects={QUESTIONS[DATA]: make_effects(found, judged)},
         devices=sorted({r["training"]["device"] for seeds in found.values() for r in seeds.values()}),
-        comparisons=len(said),
-        differences=len(said) - said.count(NO_DIFFERENCE),
+        sampling=experiments[0].settings["sampling"] | {"seed": EVALUATION_SEED},
+        comparisons=len(comparisons),
+        differences=sum(comparison.verdict != NO_DIFFERENCE for comparison in comparisons.values()),
+        remaining=sum(remains for _, remains in judged.values()),
+        fewer={name: len(of_it) for name, of_it in found.items() if len(of_it) < seeds},
+        diverged=diverged,
         missing=missing + [QUESTIONS[group] for group, table in tables.items() if table is None],
     )
 

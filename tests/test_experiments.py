@@ -14,16 +14,18 @@ from eval.experiments import (
     QUESTIONS,
     RESULTS,
     TRAINED,
-    difference,
+    compare_all,
+    judge,
     main,
     make_effects,
+    make_table,
     merge_settings,
     plan_experiments,
     read_experiments,
+    read_results,
     render_page,
-    student_interval,
-    verdicts,
 )
+from eval.paired import NO_DIFFERENCE, compare, remaining, student_interval
 from train.config import EmbeddedTraining, LoraTraining, parse_command_line
 
 
@@ -56,49 +58,115 @@ def test_interval_is_students():
 @pytest.mark.parametrize(
     "values, reference, better, verdict",
     [
-        ({0: 1.0, 1: 1.1, 2: 1.2}, {0: 2.0, 1: 2.1, 2: 2.2}, "lower", "better"),
-        ({0: 1.0, 1: 1.1, 2: 1.2}, {0: 2.0, 1: 2.1, 2: 2.2}, "higher", "worse"),
-        ({0: 1.0, 1: 3.0, 2: 2.0}, {0: 2.0, 1: 2.1, 2: 2.2}, "lower", "no difference shown"),
+        ({0: 1.0, 1: 1.1, 2: 1.2}, {0: 2.0, 1: 2.1, 2: 2.3}, "lower", "better"),
+        ({0: 1.0, 1: 1.1, 2: 1.2}, {0: 2.0, 1: 2.1, 2: 2.3}, "higher", "worse"),
+        ({0: 1.0, 1: 1.1, 2: 1.2}, {0: 2.0, 1: 2.1, 2: 2.2}, "lower", "better"),  # without any spread
+        ({0: 1.0, 1: 3.0, 2: 2.0}, {0: 2.0, 1: 2.1, 2: 2.2}, "lower", NO_DIFFERENCE),
         ({0: 1.4, 1: 1.4}, {0: 0.7, 1: 0.7}, "one", "worse"),
-        ({0: 1.0}, {0: 2.0, 1: 2.0}, "lower", ""),
+        ({0: 1.0, 1: 2.0}, {0: 1.0, 1: 2.0}, "lower", NO_DIFFERENCE),
     ],
 )
 def test_a_difference_smaller_than_noise_is_not_called_one(values, reference, better, verdict):
-    assert difference(values, reference, better) == verdict
+    assert compare([(reference, values)], better).verdict == verdict
+
+
+def test_a_difference_is_a_paired_t_test():
+    from scipy.stats import ttest_rel
+
+    before, after = [1.0, 2.0, 4.0], [1.5, 2.1, 5.0]
+    found = compare([(dict(enumerate(before)), dict(enumerate(after)))], "lower")
+    expected = ttest_rel(after, before)
+    assert found.p == pytest.approx(expected.pvalue)
+    interval = expected.confidence_interval()
+    assert (found.change - found.half, found.change + found.half) == pytest.approx((interval.low, interval.high))
+
+
+def test_distances_from_one_are_taken_before_pairs_are_averaged():
+    far = {0: 0.8, 1: 0.8}
+    found = compare([(far, far), (far, far), (far, {0: 1.6, 1: 1.6})], "one")
+    assert found.verdict == "worse" and found.change == pytest.approx(0.8 / 3)
+
+
+def test_one_common_seed_is_no_comparison_and_nan_is_refused():
+    assert compare([({0: 2.0, 1: 2.0}, {0: 1.0})], "lower") is None
+    with pytest.raises(ValueError, match="finite"):
+        compare([({0: float("nan"), 1: 1.0}, {0: 1.0, 1: 1.0})], "lower")
+
+
+def test_of_many_comparisons_fewer_remain():
+    certain = compare([({0: 1.0, 1: 1.1, 2: 1.2}, {0: 2.0, 1: 2.1, 2: 2.2})], "lower")
+    doubtful = compare([({0: 1.0, 1: 1.1, 2: 1.2}, {0: 2.0, 1: 2.1, 2: 2.5})], "lower")
+    assert doubtful.verdict == "worse" and 0.001 < doubtful.p < 0.05
+    assert remaining([doubtful]) == [True]
+    nothing = compare([({0: 1.0, 1: 3.0}, {0: 2.0, 1: 2.0})], "lower")
+    assert remaining([certain, doubtful] + 60 * [nothing]) == [True] + 61 * [False]
+    assert remaining([]) == []
 
 
 @pytest.fixture
 def made_up_results():
     """Noise costs 1 dB, a tenth of the photographs nothing, at every seed with a deviation of its own."""
     experiments = [experiment.name for experiment in read_experiments()]
-    metrics = ("kd_lite2", "feature_distance", "colorfulness_ratio", "psnr", "ciede2000")
 
     def psnr(name: str, seed: int) -> float:
         cold = name == "noise/0" or name.endswith("cold")
         return 20 + cold + 0.1 * seed + 0.01 * ((len(name) + seed) % 3)
 
-    return {
-        name: {seed: {"metrics": {m: {"value": psnr(name, seed)} for m in metrics}} for seed in (0, 1, 2)}
-        for name in experiments
-    }
+    def result(name: str, seed: int) -> dict:
+        training = {"photographs": 10 if "tenth" in name else 100, "samples": 8, "cpu_seconds": 60.0}
+        values = {"psnr": psnr(name, seed), "colorfulness_ratio": 0.5 + 0.01 * seed}
+        metrics = dict.fromkeys(("kd_lite2", "feature_distance", "ciede2000"), {"value": 1.0 + seed})
+        return {"training": training, "metrics": metrics | {m: {"value": value} for m, value in values.items()}}
+
+    return {name: {seed: result(name, seed) for seed in (0, 1, 2)} for name in experiments}
 
 
 def test_effects_are_differences_of_experiments_that_differ_in_one_thing(made_up_results):
-    table = make_effects(made_up_results)
-    rows = {row.label: row.cells[table.columns.index("PSNR (dB)")].text for row in table.rows}
-    noise = rows["a stochastic start instead of a cold one"]
-    assert noise.startswith(("-1.0", "-0.9")) and noise.endswith("worse")
-    assert all(text.endswith("no difference shown") for label, text in rows.items() if "photographs" in label)
-    names = {experiment.name for experiment in read_experiments()}
-    assert {name for pairs in EFFECTS.values() for pair in pairs for name in pair} <= names
-    assert make_effects({name: made_up_results[name] for name in ("base", "noise/0")}) is None
-
-
-def test_a_reference_is_not_compared_with_itself(made_up_results):
     experiments = read_experiments()
-    said = verdicts(experiments, made_up_results)
+    judged = judge(compare_all(experiments, made_up_results))
+    table = make_effects(made_up_results, judged)
+    rows = {row.label: row.cells[table.columns.index("PSNR (dB)")] for row in table.rows}
+    noise = rows["a stochastic start instead of a cold one"]
+    assert noise.text.startswith(("-1.0", "-0.9")) and noise.text.endswith("worse") and noise.best
+    more = rows["100 photographs instead of 10, cold start"]
+    assert more.text.endswith(NO_DIFFERENCE) and not more.best
+    assert {name for pairs in EFFECTS.values() for pair in pairs for name in pair} <= {e.name for e in experiments}
+    few = {name: made_up_results[name] for name in ("base", "noise/0")}
+    assert make_effects(few, judge(compare_all(experiments, few))) is None
+
+
+def test_what_is_compared(made_up_results):
+    experiments = read_experiments()
+    compared = {name for name, _ in compare_all(experiments, made_up_results)}
     references = {experiment.reference for experiment in experiments}
-    assert len(said) == 5 * (len(experiments) - len(references))
+    assert references == {"base", "adaptation/full"} and not references & compared
+    # The group "data" changes several things at once.
+    assert compared - EFFECTS.keys() == {e.name for e in experiments if e.group != "data"} - references
+    assert compared >= EFFECTS.keys()
+
+
+def test_an_experiment_with_fewer_seeds_is_compared_over_those_that_it_has(made_up_results):
+    del made_up_results["noise/0.3"][2]
+    experiments = read_experiments()
+    table = make_table("noise", experiments, made_up_results, judge(compare_all(experiments, made_up_results)))
+    row = next(row for row in table.rows if row.label == "0.3")
+    assert row.cells[table.columns.index("seeds")].text == "2"
+
+
+def test_seeds_that_were_measured_differently_are_refused(tmp_path):
+    result = {"experiment": "base", "changes": {}, "training": {"samples": 8}}
+    for seed, n in ((0, 300), (1, 50)):
+        text = json.dumps(result | {"seed": seed, "data": {"name": "photos", "n": n}})
+        (tmp_path / f"base--seed-{seed}.json").write_text(text)
+    with pytest.raises(ValueError, match="seeds of base do not compare"):
+        read_results(tmp_path)
+
+
+def test_results_are_of_the_configs_that_are_here():
+    results, _ = read_results(RESULTS / TRAINED)
+    changes = {experiment.name: experiment.changes for experiment in read_experiments()}
+    assert results.keys() == changes.keys()
+    assert all(result["changes"] == changes[name] for name, seeds in results.items() for result in seeds.values())
 
 
 def test_the_page_is_rendered_from_the_results():
@@ -161,11 +229,14 @@ def test_an_experiment_that_diverges_does_not_end_the_others(command, small_conf
     assert {file.name for file in (tmp_path / "results" / TRAINED).iterdir()} == {
         "base--seed-0.json",
         "target--sample--seed-0.json",
+        "noise--0--seed-0.json",
+        "adaptation--general--seed-0.json",  # these two say that they diverged
     }
     summary = capsys.readouterr().err.rpartition("3 failed:")[2]
     assert all(f"{name}, seed 0: " in summary for name in ("noise/0", "adaptation/general", "adaptation/lora-4-both"))
     assert "no model of adaptation/general" in summary
-    assert "Last." in (tmp_path / "page.md").read_text()
+    page = (tmp_path / "page.md").read_text()
+    assert "Last." in page and "- Diverged: noise/0, seed 0: the " in page
 
 
 def test_what_is_trained_and_in_which_order(small_configs, tmp_path):
