@@ -92,7 +92,8 @@ EFFECTS = {
     ]
     for start in ("cold", "stochastic")
 }
-EFFECTS["a stochastic start instead of a cold one"] = [
+NOISE_EFFECT = "a stochastic start instead of a cold one"
+EFFECTS[NOISE_EFFECT] = [
     (_data_name(share, length, "cold"), _data_name(share, length, "stochastic"))
     for share in ("tenth", "third", "all")
     for length in ("once", "twice")
@@ -361,11 +362,14 @@ def make_effects(results: dict[str, dict[int, dict]], judged: Judged) -> Table |
         cells = []
         for name in SHOWN:
             comparison, remains = judged[label, name]
-            form = METRICS[name].form
-            text = f"{format(comparison.change, '+' + form)} ± {format(comparison.half, form)}, {comparison.verdict}"
-            cells.append(Cell(text, best=remains))
+            cells.append(Cell(f"{_change(label, name, judged)}, {comparison.verdict}", best=remains))
         table.rows.append(Row(label.format(**counts), cells))
     return table
+
+
+def _change(label: str, metric: str, judged: Judged) -> str:
+    comparison, form = judged[label, metric][0], METRICS[metric].form
+    return f"{format(comparison.change, '+' + form)} ± {format(comparison.half, form)}"
 
 
 def _photographs(seeds: dict[int, dict]) -> str:
@@ -443,12 +447,14 @@ def render_page(results: Path, configs: Path = CONFIGS) -> str:
     untrained = without_training.sections(results)
     missing = [without_training.QUESTIONS[name] for name, sections in untrained.items() if not sections]
     seeds = max((len(seeds) for seeds in found.values()), default=0)
+    effects = make_effects(found, judged)
     return render(
         "experiments.md.jinja",
         sections=[section for sections in untrained.values() for section in sections],
         questions=[(QUESTIONS[group], data[group], table) for group, table in tables.items() if table is not None],
         notes={QUESTIONS[group]: note for group, note in NOTES.items()},
-        effects={QUESTIONS[DATA]: make_effects(found, judged)},
+        effects={QUESTIONS[DATA]: effects},
+        noise=None if effects is None else {name: _change(NOISE_EFFECT, name, judged) for name in SHOWN},
         devices=sorted({r["training"]["device"] for seeds in found.values() for r in seeds.values()}),
         sampling=experiments[0].settings["sampling"] | {"seed": EVALUATION_SEED},
         comparisons=len(comparisons),
@@ -495,6 +501,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         for folder in arguments.add_sweep:
+            without_training.check_sampling(folder)
             print(keep_sweep(folder, arguments.results / SAMPLING))
         for label, run in arguments.add:
             print(keep_seeds(label, Path(run), arguments.results))

@@ -26,7 +26,7 @@ from .report import (
     value_of,
 )
 from .results_page import SCORES, describe_weights, generate_command
-from .sweep import Setting, standard_error, sweep_table
+from .sweep import RESULT_FILE, Setting, standard_error, sweep_table
 
 SAMPLING, DIVERSITY = "sampling", "diversity"  # folders of JSONs
 HUES_OF = Path(SCORES) / "embedded" / "tiny-imagenet-64-validation.json"
@@ -116,6 +116,19 @@ def verdict(entry: dict, other: dict, better: str) -> str:
 
 
 # Samplers and steps
+
+
+def check_sampling(folder: Path) -> None:
+    """ValueError where a sweep varies anything but samplers and steps: the sentences below its table could not say of
+    which setting they speak."""
+    file = folder / RESULT_FILE
+    if not file.is_file():
+        return  # what keeps the sweep says so
+    settings = [row["setting"] for row in _read(file)["rows"]]
+    for name in ("guidance_scale", "noise_scale", "color_scale"):
+        values = sorted({setting[name] for setting in settings})
+        if len(values) > 1:
+            raise ValueError(f"argument --add-sweep: {folder} must vary samplers and steps only, got {name} {values}")
 
 
 def sampling_section(sweep: dict) -> Section:

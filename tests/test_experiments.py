@@ -162,6 +162,30 @@ def test_seeds_that_were_measured_differently_are_refused(tmp_path):
         read_results(tmp_path)
 
 
+def test_the_conclusions_are_what_the_results_show():
+    experiments = read_experiments()
+    results, _ = read_results(RESULTS / TRAINED)
+    judged = judge(compare_all(experiments, results))
+
+    def said(what: str, metric: str) -> str:
+        return judged[what, metric][0].verdict
+
+    metrics = {metric for _, metric in judged}
+    counts = [results[name][0]["training"]["photographs"] for name in ("base", "data/tenth-once-cold")]
+    assert round(counts[0] / counts[1]) == 9
+    nothing = [label for label in EFFECTS if "photographs" in label] + ["twice the samples, cold start"]
+    assert all(said(label, metric) == NO_DIFFERENCE for label in nothing for metric in metrics)
+    noise, longer = "a stochastic start instead of a cold one", "twice the samples, stochastic start"
+    assert said(noise, "colorfulness_ratio") == "better" and said(noise, "psnr") == "worse"
+    assert judged[longer, "kd_lite2"][0].verdict == "better" and not judged[longer, "kd_lite2"][1]
+    residual = {metric: said("target/residual", metric) for metric in metrics}
+    assert (residual["colorfulness_ratio"], residual["kd_lite2"], residual["psnr"]) == ("worse", "worse", "better")
+    groups = {what.partition("/")[0] for (what, _), (_, remains) in judged.items() if remains}
+    assert not groups & {"severity", "loss", "captions", "dropout", "adaptation"}
+    assert all(said(f"adaptation/lora-{rank}-attention", "kd_lite2") == "worse" for rank in (4, 16, 64))
+    assert all(said(f"adaptation/lora-{rank}-both", "kd_lite2") == NO_DIFFERENCE for rank in (4, 16, 64))
+
+
 def test_results_are_of_the_configs_that_are_here():
     results, _ = read_results(RESULTS / TRAINED)
     changes = {experiment.name: experiment.changes for experiment in read_experiments()}

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from test_report import DATA, make_score, metric, write_run
@@ -102,6 +103,12 @@ def test_from_a_sweep_to_the_page(pair_folder, tmp_path, monkeypatch, capsys):  
     assert all(show_metric(row["metrics"]["psnr"], METRICS["psnr"].form) in page for row in rows)
     missing = page.partition("## Not run yet")[2]
     assert QUESTIONS["sampling"] not in missing and QUESTIONS["seeds"] in missing and QUESTIONS["hues"] in missing
+    sweep = json.loads(Path("sweep/sweep.json").read_text())
+    sweep["rows"][0]["setting"]["color_scale"] = 1.5
+    Path("sweep/sweep.json").write_text(json.dumps(sweep))
+    with pytest.raises(SystemExit):
+        main(["--add-sweep", "sweep", *places])
+    assert "sweep must vary samplers and steps only, got color_scale [1.0, 1.5]" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["--add-sweep", "nothing", *places])
     assert "argument --add-sweep: nothing has no sweep.json" in capsys.readouterr().err
