@@ -75,3 +75,32 @@ def test_grid(add, tmp_path, capsys):
 
 def test_the_page_is_rendered_from_the_results():
     assert render_page(RESULTS) == PAGE.read_text(encoding="utf-8")
+
+
+def test_what_the_page_says_is_what_the_results_show():
+    entries = {}
+    for file in RESULTS.glob("*.json"):
+        entry = json.loads(file.read_text(encoding="utf-8"))
+        entries[entry["label"]] = entry
+    rows = {label: entry["score"]["rows"]["output"] for label, entry in entries.items()}
+    rows["gray"] = entries["GAN"]["score"]["rows"]["gray"]
+
+    def of(metric: str) -> dict[str, float]:
+        return {label: row[metric]["value"] for label, row in rows.items()}
+
+    regression, gan, cold = "regression (resnet)", "GAN", "diffusion, cold"
+    colorful, psnr, fd = of("colorfulness_ratio"), of("psnr"), of("fd_lite2")
+    others = {label: value for label, value in fd.items() if label != "gray"}
+    assert max(others, key=others.get) == regression and fd[gan] < fd[regression]
+    assert all(0.4 < colorful[label] < 0.5 for label in (regression, gan, cold))
+    for label in ("PixelCNN", "diffusion, stochastic start", "classification (cic)"):
+        assert colorful[label] > 0.6 and psnr[label] < min(psnr[cold], psnr[regression])
+    seconds = {label: row["seconds_per_image"]["value"] for label, row in rows.items() if label != "gray"}
+    assert max(seconds, key=seconds.get) == "PixelCNN"
+    assert psnr["ControlNet, Canny edges"] < psnr["gray"]
+    trained = [label for label, entry in entries.items() if entry["training"] is not None]
+    assert len({entries[label]["training"]["samples"] for label in trained}) == 1
+    for metric in ("fd_lite2", "kd_lite2"):
+        values = of(metric)
+        assert min(trained, key=values.get) == "PixelCNN"
+        assert values["shipped model"] < values["PixelCNN"]
