@@ -189,6 +189,21 @@ def draw_grid(runs: Sequence[Path], photos: Sequence[str]):
     return sheet
 
 
+def add_grid_arguments(parser: Parser, page: str) -> None:
+    """`--grid` and `--photos`, for :func:`save_grid`."""
+    parser.add_argument("--grid", nargs="+", type=Path, metavar="RUN", help=f"runs whose pictures are drawn as {page}")
+    parser.add_argument("--photos", default="", metavar="ID,ID", help="ids of the photographs in the grid")
+
+
+def save_grid(arguments: argparse.Namespace) -> None:
+    """Draw what `--grid` asks for beside the page."""
+    if arguments.grid:
+        sheet = draw_grid(arguments.grid, [photo for photo in arguments.photos.split(",") if photo])
+        file = arguments.page.with_suffix(".jpg")
+        replace_file(file, lambda temporary: sheet.save(temporary, "JPEG", quality=88))
+        print(file)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status."""
     parser = Parser(
@@ -197,19 +212,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     add: Callable = parser.add_argument
     words = ("LABEL", "RUN", "TRAINING")
     add("--add", nargs=3, action="append", default=[], metavar=words, help="a scored run to keep")
-    add("--grid", nargs="+", type=Path, metavar="RUN", help="runs whose pictures are drawn")
-    add("--photos", default="", metavar="ID,ID", help="ids of the photographs in the grid")
+    add_grid_arguments(parser, "docs/alternatives.jpg")
     add("--results", type=Path, default=RESULTS, metavar="DIR", help="the JSONs (default: eval/results/alternatives)")
     add("--page", type=Path, default=PAGE, metavar="FILE", help="the page to write (default: docs/alternatives.md)")
     arguments = parser.parse_args(argv)
     try:
         for label, run, training in arguments.add:
             print(keep(label, Path(run), None if training == "-" else Path(training), arguments.results))
-        if arguments.grid:
-            sheet = draw_grid(arguments.grid, [photo for photo in arguments.photos.split(",") if photo])
-            file = arguments.page.with_suffix(".jpg")
-            replace_file(file, lambda temporary: sheet.save(temporary, "JPEG", quality=88))
-            print(file)
+        save_grid(arguments)
         write_text(arguments.page, render_page(arguments.results))
     except (OSError, ValueError) as error:
         parser.error(str(error))

@@ -3,6 +3,7 @@
     python -m eval.experiments --run --seeds 0 1 2 --sources data/photos-144 data/tiny-imagenet
     python -m eval.experiments --run --only severity noise
     python -m eval.experiments --add-sweep runs/sampling --add "GAN" runs/gan-seed-0
+    python -m eval.experiments --grid runs/steps/* --photos erase_crab,erase_kingfisher
     python -m eval.experiments                                           # write the page again
 
 An experiment is a YAML file in train/configs/experiments that changes something in base.yaml; its folder is the
@@ -12,7 +13,8 @@ eval/results/experiments; what has one is skipped. Needs the extras "train" and 
 
 Others need no training. `--add-sweep` keeps a sweep over samplers and steps as eval/results/sampling/MODEL.json,
 `--add` a run that was scored with --extra-seeds as eval/results/diversity/LABEL.json. Errors by hue are those of the
-shipped model's run that `python -m eval.results_page --add` keeps.
+shipped model's run that `python -m eval.results_page --add` keeps. `--grid` draws docs/experiments.jpg from runs of
+`eval generate`.
 
 exit status: 0 all done, 1 some trainings diverged (each is named), 2 bad arguments
 """
@@ -32,7 +34,7 @@ import yaml
 from colorization.cli import Parser, at_least
 
 from . import without_training
-from .alternatives import keep
+from .alternatives import add_grid_arguments, keep, save_grid
 from .paired import NO_DIFFERENCE, Comparison, compare, remaining, student_interval
 from .report import METRICS, OUTPUT, Cell, Row, Table, read_score, render, value_of, write_text
 from .results_page import keep_sweep
@@ -498,6 +500,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--add", nargs=2, action="append", default=[], metavar=words, help="a run scored with --extra-seeds to keep")
     add("--add-sweep", nargs="+", type=Path, default=[], metavar="DIR", help="sweeps over samplers and steps to keep")
     add("--page", type=Path, default=PAGE, metavar="FILE", help="the page to write (default: docs/experiments.md)")
+    add_grid_arguments(parser, "docs/experiments.jpg")
     arguments = parser.parse_args(argv)
     try:
         for folder in arguments.add_sweep:
@@ -506,6 +509,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for label, run in arguments.add:
             print(keep_seeds(label, Path(run), arguments.results))
         failures = run_experiments(arguments) if arguments.run else []
+        save_grid(arguments)
         write_text(arguments.page, render_page(arguments.results, arguments.configs))
     except ValueError as error:
         parser.error(str(error))
