@@ -416,9 +416,15 @@ def store_defaults(folder: Path, setting: Setting) -> list[Path]:
     return changed
 
 
-def sweep_table(rows: Sequence[dict], gray: dict) -> Table:
-    """A row for each setting and one for the gray input; the best value of each column is marked, and the front."""
-    metrics = [METRICS[name] for name in (*CHOICES, RATIO, "colorfulness", "seconds_per_image")]
+def sweep_table(rows: Sequence[dict], gray: dict, with_seconds: bool = True) -> Table:
+    """A row for each setting and one for the gray input; the best value of each column is marked, and the front.
+
+    Args:
+        rows, gray: of sweep.json.
+        with_seconds: whether there is a column for the time, which tells something only of an otherwise idle machine.
+    """
+    names = (*CHOICES, RATIO, "colorfulness", *(["seconds_per_image"] if with_seconds else []))
+    metrics = [METRICS[name] for name in names]
     metrics = [replace(metric, better="") if metric.better == "original" else metric for metric in metrics]
     best = [best_rows([value_of(row["metrics"].get(metric.name)) for row in rows], metric) for metric in metrics]
     table = Table("Settings", [*(metric.title for metric in metrics), "on the front"], [])

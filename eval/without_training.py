@@ -142,7 +142,9 @@ def sampling_section(sweep: dict) -> Section:
     }
     title = f"{QUESTIONS['sampling']} ({sweep['model']})"
     findings = [*algorithms_compared(rows), *enough_steps(rows)]
-    return Section(title, [sweep_command(sweep)], sweep_table(rows, sweep["gray"]), findings, facts)
+    return Section(
+        title, [sweep_command(sweep)], sweep_table(rows, sweep["gray"], with_seconds=False), findings, facts
+    )
 
 
 def sweep_command(sweep: dict) -> str:
