@@ -85,8 +85,8 @@ def test_what_the_page_says_is_what_the_results_show():
     rows = {label: entry["score"]["rows"]["output"] for label, entry in entries.items()}
     rows["gray"] = entries["GAN"]["score"]["rows"]["gray"]
 
-    def of(metric: str) -> dict[str, float]:
-        return {label: row[metric]["value"] for label, row in rows.items()}
+    def of(name: str) -> dict[str, float]:
+        return {label: row[name]["value"] for label, row in rows.items()}
 
     regression, gan, cold = "regression (resnet)", "GAN", "diffusion, cold"
     colorful, psnr, fd = of("colorfulness_ratio"), of("psnr"), of("fd_lite2")
@@ -100,7 +100,7 @@ def test_what_the_page_says_is_what_the_results_show():
     assert psnr["ControlNet, Canny edges"] < psnr["gray"]
     trained = [label for label, entry in entries.items() if entry["training"] is not None]
     assert len({entries[label]["training"]["samples"] for label in trained}) == 1
-    for metric in ("fd_lite2", "kd_lite2"):
-        values = of(metric)
+    for name in ("fd_lite2", "kd_lite2"):
+        values = of(name)
         assert min(trained, key=values.get) == "PixelCNN"
         assert values["shipped model"] < values["PixelCNN"]
