@@ -22,19 +22,8 @@ from colorization.loading import EMBEDDED_DIRECTORY, EMBEDDED_MODEL, baseline_fo
 from .datasets import safe_id
 from .generate import MANIFEST_FILE, OUTPUTS, REFERENCES, read_lines
 from .hints import RESULTS as HINTS
-from .report import (
-    METRICS,
-    Cell,
-    Row,
-    Run,
-    Table,
-    describe_group,
-    metric_table,
-    read_score,
-    render,
-    show_metric,
-    write_text,
-)
+from .hints import hints_table
+from .report import METRICS, Cell, Run, Table, describe_group, metric_table, read_score, render, write_text
 from .summary import replace_file, write_result
 
 RESULTS = Path(__file__).parent / "results" / "alternatives"
@@ -126,20 +115,6 @@ def render_page(results: Path) -> str:
     )
 
 
-def hints_table(measured: dict) -> Table:
-    """PSNR with color hints: of the model, and of the optimization that spreads the hints without a model.
-
-    Args:
-        measured: what `eval.hints` wrote.
-    """
-    form = METRICS["psnr"].form
-    rows = {"0": [show_metric(measured["psnr_without_hints"], form), "n/a"]}
-    for count, found in measured["hints_per_photograph"].items():
-        rows[count] = [show_metric(found["psnr"][name], form) for name in ("model", "solver_unlimited")]
-    columns = ["shipped model, PSNR (dB)", "optimization alone, PSNR (dB)"]
-    return Table("", columns, [Row(count, [Cell(text) for text in texts]) for count, texts in rows.items()])
-
-
 def _place(label: str) -> int:
     found = [i for i, word in enumerate(ORDER) if word in label]
     return found[0] if found else len(ORDER)
@@ -161,10 +136,13 @@ def draw_grid(runs: Sequence[Path], photos: Sequence[str]):
         photos: their ids.
 
     Raises:
-        ValueError: a run has no such photograph.
+        ValueError: a folder is no run, or a run has no such photograph.
     """
     from PIL import Image, ImageDraw, ImageFont
 
+    for run in runs:
+        if not (run / MANIFEST_FILE).is_file():
+            raise ValueError(f"argument --grid: {run} has no {MANIFEST_FILE}: it is no folder of eval generate")
     labels = ["input"] + [run.name.split("-", 1)[-1] for run in runs] + ["original"]
     rows = []
     for photo in photos:

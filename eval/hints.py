@@ -22,6 +22,7 @@ import numpy as np
 from colorization.cli import Parser, at_least, share_cores
 
 from .benchmark import EXAMPLES
+from .report import METRICS, Cell, Row, Table, show_metric
 from .summary import package_versions, psnr_metric, to_tensor, write_result
 
 RESULTS = Path(__file__).parent / "results" / "hints.json"
@@ -200,6 +201,20 @@ def measure(spec: str, counts: Sequence[int], seed: int, limit: int | None, mode
         "versions": package_versions(PACKAGES),
         **summarize(measured, counts, seed),
     }
+
+
+def hints_table(measured: dict) -> Table:
+    """PSNR with color hints: of the model, and of the optimization that spreads the hints without a model.
+
+    Args:
+        measured: what this command wrote.
+    """
+    form = METRICS["psnr"].form
+    rows = {"0": [show_metric(measured["psnr_without_hints"], form), "n/a"]}
+    for count, found in measured["hints_per_photograph"].items():
+        rows[count] = [show_metric(found["psnr"][name], form) for name in ("model", "solver_unlimited")]
+    columns = ["shipped model, PSNR (dB)", "optimization alone, PSNR (dB)"]
+    return Table("", columns, [Row(count, [Cell(text) for text in texts]) for count, texts in rows.items()])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

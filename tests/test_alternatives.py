@@ -7,6 +7,7 @@ from PIL import Image
 from test_report import DATA, make_score, metric, write_run
 
 from colorization.loading import BASELINE_DIRECTORY, EMBEDDED_DIRECTORY, load_pipeline
+from eval import experiments
 from eval.alternatives import PAGE, RESULTS, count_parameters, main, render_page
 
 TRAINING = {"samples": 16000, "cpu_seconds": 300.0, "device": "x86_64 cpu", "photographs": 22517}
@@ -71,6 +72,15 @@ def test_grid(add, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main([*command, "--photos", "cow"])
     assert "'cow' is not in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [main, experiments.main])
+def test_a_grid_of_a_folder_that_is_no_run_is_refused(command, tmp_path, capsys):
+    places = ["--results", str(tmp_path / "results"), "--page", str(tmp_path / "page.md")]
+    with pytest.raises(SystemExit) as stop:
+        command(["--grid", str(tmp_path), "--photos", "cat", *places])
+    assert stop.value.code == 2 and "argument --grid" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_page_is_rendered_from_the_results():
