@@ -14,10 +14,10 @@ test: $(VENV)/dev.stamp
 	$(VENV)/bin/python -m pytest
 
 benchmark: $(VENV)/dev.stamp
-	$(VENV)/bin/python -m eval.benchmark
+	$(VENV)/bin/python -m eval.studies.speed
 
 soak: $(VENV)/dev.stamp
-	$(VENV)/bin/python -m eval.soak
+	$(VENV)/bin/python -m eval.studies.soak
 
 # make space REPO=user/name
 space: $(VENV)/run.stamp

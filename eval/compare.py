@@ -41,7 +41,7 @@ from .summary import (
 if TYPE_CHECKING:  # torch is imported once the arguments are known to be good
     from colorization import ColorizationPipeline
 
-    from .features import Lite2Features
+    from .metrics.lite2 import Lite2Features
 
 GRAY, VAE, EMBEDDED = "gray", "vae", "embedded"
 TIMED_STEPS, TIMED_REPEATS = 8, 5
@@ -92,7 +92,7 @@ def prepare_photos(
             nothing.
         fail: called with a line on each photograph that cannot be used.
     """
-    from .features import PREPROCESSING
+    from .metrics.lite2 import PREPROCESSING
 
     key = hashlib.sha256("\n".join([lite2.weights_sha256, PREPROCESSING, *(p.digest for p in photos)]).encode())
     file = None if cache is None else cache / f"lite2-{key.hexdigest()[:24]}.npy"
@@ -262,7 +262,7 @@ def measure(
         seed: of the noise (each photograph has its own, made from it) and of the resampling.
         name: of the model, for the progress bar.
     """
-    from .pixel_metrics import chroma_error, mean_ciede2000, psnr
+    from .metrics.pixels import chroma_error, mean_ciede2000, psnr
 
     n = len(photos.photos)
     order = sorted(range(n), key=lambda row: size_of(*photos.sizes[row]))
@@ -336,7 +336,7 @@ def render_table(results: Sequence[dict]) -> str:
         }
         parts.append(_markdown(compared, columns))
     if prompted:
-        from .color_word_rate import HUE_WORDS
+        from .metrics.color_words import HUE_WORDS
 
         def rate_of(word: str) -> Callable[[dict], str]:
             return lambda m: show_metric(m["color_word_hit_rate"]["by_word"][word], ".0%")
@@ -453,7 +453,7 @@ def _compare(arguments: argparse.Namespace) -> int:
         print(f"nothing to do: all results are in {arguments.output}")
         return 0
     share_cores()
-    from .features import Lite2Features
+    from .metrics.lite2 import Lite2Features
 
     arguments.output.mkdir(parents=True, exist_ok=True)
     lite2 = None if all(job.hit_rate for job in jobs) else Lite2Features()
@@ -488,7 +488,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 def _plan(arguments: argparse.Namespace) -> list[_Job]:
     """What is to be done, after a check of everything that can be checked without a model."""
-    from .color_word_rate import has_usable_label
+    from .metrics.color_words import has_usable_label
 
     sources = [(spec, load_photos(spec, arguments.limit), False) for spec in dict.fromkeys(arguments.photos)]
     if arguments.hit_rate_photos is not None:
@@ -550,7 +550,7 @@ def _run_job(
     size_of = (lambda *size: size) if pipeline is None else pipeline.model_size
 
     if job.hit_rate:
-        from .color_word_rate import HUE_WORDS, measure_color_words
+        from .metrics.color_words import HUE_WORDS, measure_color_words
 
         total = len(job.photos) * (len(HUE_WORDS) + 1)
         with _progress(None, f"{job.model}, color words", total=total) as progress:

@@ -33,7 +33,8 @@ from colorization.cli import at_least, share_cores
 
 from .compare import GRAY, PACKAGES, pipeline_colorizer, vae_colorizer, weights_sha256
 from .datasets import COCO_2017_VALIDATION, FORMS, PhotoList, PhotoSource, list_photos
-from .photos import NamedPhoto, is_gray, photo_seed
+from .metrics.gray import is_gray
+from .photos import NamedPhoto, photo_seed
 from .summary import package_versions, replace_file, write_result
 
 if TYPE_CHECKING:  # torch is imported once the arguments are known to be good

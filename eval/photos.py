@@ -13,8 +13,6 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 INDEX_FILE = "index.csv"
 VALIDATION = ":validation"
-GRAY_LIMIT = 12  # of 255; JPEG compression gives gray photographs differences of a few units
-_GRAY_SIDE = 512  # pixels, for the rule about gray photographs
 _VALIDATION_SHARE = 20  # one row in twenty
 _DECODING_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # Pillow's on damaged files
 
@@ -88,21 +86,6 @@ def photo_seed(seed: int, photo: NamedPhoto) -> int:
 def is_validation(digest: str) -> bool:
     """Whether a photograph with this hexadecimal SHA-256 belongs to the fixed validation split."""
     return int(digest, 16) % _VALIDATION_SHARE == 0
-
-
-def is_gray(pixels: np.ndarray) -> bool:
-    """Whether a photograph has no color to speak of: it cannot say how well colors were guessed.
-
-    The rule: at most 512 pixels wide and high (box filter), the difference between a pixel's largest and smallest
-    channel has a 99th percentile of at most 12 of 255. `train.build_dataset` leaves out the same photographs.
-
-    Args:
-        pixels: RGB `(height, width, 3)` uint8.
-    """
-    image = Image.fromarray(pixels)
-    image.thumbnail((_GRAY_SIDE, _GRAY_SIDE), Image.Resampling.BOX)
-    small = np.array(image)
-    return bool(np.percentile(small.max(axis=-1) - small.min(axis=-1), 99) <= GRAY_LIMIT)
 
 
 def set_name(spec: str) -> str:

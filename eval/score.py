@@ -331,7 +331,7 @@ class Lpips:
         """
         import torch
 
-        from .inception import WeightsMissing
+        from .metrics.inception import WeightsMissing
 
         path = Path(torch.hub.get_dir()) / "checkpoints" / self._FILE if weights is None else weights
         if not path.is_file():
@@ -374,7 +374,7 @@ class ClipScore:
         """Load a model that is on this machine; WeightsMissing where it is not."""
         from transformers import CLIPModel, CLIPProcessor
 
-        from .inception import WeightsMissing
+        from .metrics.inception import WeightsMissing
 
         self.name = name
         try:
@@ -414,15 +414,15 @@ def load_networks(
 
     Args:
         inception_weights, lpips_weights: files; None looks where torch.hub keeps its downloads.
-        inception: variant, see `eval.inception`.
+        inception: variant, see `eval.metrics.inception`.
         clip_model: Hub id or folder of a CLIP model; None, where no picture has a prompt, loads none.
         device: of the Inception network.
 
     Raises:
         ValueError: a file that was given is not there or holds something else.
     """
-    from .features import FEATURES, PREPROCESSING, Lite2Features
-    from .inception import InceptionFeatures, WeightsMissing
+    from .metrics.inception import InceptionFeatures, WeightsMissing
+    from .metrics.lite2 import FEATURES, PREPROCESSING, Lite2Features
 
     networks = Networks()
     try:
@@ -460,7 +460,7 @@ class RowValues:
 
     Attributes:
         scores: `(n,)` for each name, NaN where a picture has none.
-        sectors: `(n, 1 + len(HUE_SECTORS), 4)`: `color_metrics.sector_sums` divided by the number of pixels.
+        sectors: `(n, 1 + len(HUE_SECTORS), 4)`: `colors.sector_sums` divided by the number of pixels.
         features: `(n, d)` for each network; "inception_hi" are those of pictures with the originals' colorfulness.
         unmatched: pictures whose colorfulness could not be brought to the original's.
     """
@@ -487,8 +487,8 @@ def pixel_scores(
     """
     from colorization.color import rgb_to_lab
 
-    from .color_metrics import HUE_SECTORS, hue_sectors, sector_sums
-    from .pixel_metrics import ciede2000
+    from .metrics.colors import HUE_SECTORS, hue_sectors, sector_sums
+    from .metrics.pixels import ciede2000
 
     height, width = reference.shape[:2]
     step = max(1, _BAND_PIXELS // width)
@@ -600,8 +600,8 @@ class Scorer:
         return versions | ({VAE: _pixels(item.vae)} if VAE in self.rows else {})
 
     def _measure_one(self, row: int, versions: Mapping[str, np.ndarray]) -> None:
-        from .color_word_rate import judge
-        from .pixel_metrics import psnr
+        from .metrics.color_words import judge
+        from .metrics.pixels import psnr
 
         item, original = self._items[row], to_tensor(versions[ORIGINAL])
         others = {f"seed {k}": _pixels(run.items[row].image) for k, run in enumerate(self._extra)}
@@ -631,7 +631,7 @@ class Scorer:
             values.sectors[row] = sectors[name]
 
     def _extract(self, rows: range, pictures: Sequence[Mapping[str, np.ndarray]]) -> None:
-        from .color_metrics import match_colorfulness
+        from .metrics.colors import match_colorfulness
 
         for (name, values), (key, network) in itertools.product(self.rows.items(), self._networks.features.items()):
             if (name, key) not in self._done:
@@ -651,7 +651,7 @@ class Scorer:
 
 def prompted_word(caption: str) -> str | None:
     """The first color word of a prompt that names a hue: in "red bus, gray background", red."""
-    from .color_word_rate import HUE_WORDS
+    from .metrics.color_words import HUE_WORDS
 
     words = caption.lower().replace(",", " ").replace(".", " ").split()
     return next((word for word in words if word in HUE_WORDS), None)
@@ -714,7 +714,7 @@ def row_metrics(name: str, scorer: Scorer, networks: Networks, run: Run, seed: i
 
 def inception_metrics(name: str, scorer: Scorer, networks: Networks, seed: int) -> dict:
     """FID, KID and HI-FID of a row."""
-    from .inception import kernel_inception_distance
+    from .metrics.inception import kernel_inception_distance
 
     values, n = scorer.rows[name], len(scorer.diversity)
     if "inception" not in networks.features:
@@ -748,7 +748,7 @@ def hit_rate(verdicts: np.ndarray, items: Sequence[Item]) -> dict:
     Args:
         verdicts: `(n,)`, 1 or 0, NaN where the prompt names no color or the luminance cannot show it.
     """
-    from .pixel_metrics import wilson_interval
+    from .metrics.pixels import wilson_interval
 
     counted = verdicts[np.isfinite(verdicts)]
     if not any(item.caption for item in items):
@@ -769,7 +769,7 @@ def sector_metrics(sectors: np.ndarray, rng: Callable[[], np.random.Generator]) 
     Args:
         sectors: `(n, 1 + len(HUE_SECTORS), 4)`, see `RowValues`.
     """
-    from .color_metrics import HUE_SECTORS
+    from .metrics.colors import HUE_SECTORS
 
     metrics = {}
     for index, sector in enumerate(HUE_SECTORS, 1):
@@ -873,7 +873,7 @@ def _check_seeds(scored: Run, extra: Sequence[Run], folders: Sequence[Path]) -> 
 
 
 def _result(arguments: argparse.Namespace, scored: Run, networks: Networks, rows: dict, device: str) -> dict:
-    from .color_metrics import HUE_SECTORS, MINIMUM_CHROMA
+    from .metrics.colors import HUE_SECTORS, MINIMUM_CHROMA
 
     inception = networks.features.get("inception")
     lite2 = networks.features.get("lite2")

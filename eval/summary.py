@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .frechet import FeatureStatistics, frechet_distance, kernel_distance
+from .metrics.frechet import FeatureStatistics, frechet_distance, kernel_distance
 
 if TYPE_CHECKING:  # torch is imported once arguments are known to be good
     import torch
@@ -42,9 +42,9 @@ def mean_metric(
         values: `(n,)` or `(n, k)`, finite.
         rng: draws the resamples.
         reason: why there is no value where n is 0.
-        of_means: see `pixel_metrics.bootstrap_interval`.
+        of_means: see `pixels.bootstrap_interval`.
     """
-    from .pixel_metrics import bootstrap_interval
+    from .metrics.pixels import bootstrap_interval
 
     values = np.asarray(values, np.float64)
     if not len(values):

@@ -31,7 +31,8 @@ import numpy as np
 from colorization.cli import at_least, share_cores
 
 from .compare import PACKAGES, PhotoSet, gray_version, is_done, prepare_photos
-from .photos import NamedPhoto, is_gray, load_photos, photo_seed, set_name
+from .metrics.gray import is_gray
+from .photos import NamedPhoto, load_photos, photo_seed, set_name
 from .report import (
     GRAY,
     METRICS,
@@ -58,7 +59,7 @@ from .summary import (
 if TYPE_CHECKING:  # torch is imported once the arguments are known to be good
     from colorization import ColorizationPipeline
 
-    from .features import Lite2Features
+    from .metrics.lite2 import Lite2Features
 
 FORMAT = 1
 SETTINGS_FOLDER, RESULT_FILE, TABLE_FILE = "settings", "sweep.json", "sweep.md"
@@ -220,7 +221,7 @@ def measure_run(
     """
     from colorization.image_io import as_photo
 
-    from .pixel_metrics import chroma_error, mean_ciede2000, psnr
+    from .metrics.pixels import chroma_error, mean_ciede2000, psnr
 
     n, batch_size = len(photos.photos), pipeline.config.default_batch_size
     order = sorted(range(n), key=lambda row: pipeline.model_size(*photos.sizes[row]))
@@ -263,7 +264,7 @@ def measure_run(
 
 def measure_gray(photos: PhotoSet, lite2: "Lite2Features", seed: int) -> dict:
     """The metrics of the gray inputs, as of a setting."""
-    from .pixel_metrics import chroma_error, mean_ciede2000, psnr
+    from .metrics.pixels import chroma_error, mean_ciede2000, psnr
 
     features, scores = np.empty_like(photos.features), np.empty((len(photos.photos), 5))
     for row, photo in enumerate(photos.photos):
@@ -496,7 +497,7 @@ def run(arguments: argparse.Namespace) -> int:
         spec = spec.removeprefix(prefix)
     photos = load_photos(spec, arguments.limit)
     share_cores()
-    from .features import Lite2Features
+    from .metrics.lite2 import Lite2Features
 
     pipeline = _load(arguments.model)
     settings = make_grid(

@@ -7,8 +7,8 @@ from PIL import Image
 from test_report import DATA, make_score, metric, write_run
 
 from colorization.loading import BASELINE_DIRECTORY, EMBEDDED_DIRECTORY, load_pipeline
-from eval import experiments
-from eval.alternatives import PAGE, RESULTS, count_parameters, main, render_page
+from eval.studies import experiments
+from eval.studies.alternatives import PAGE, RESULTS, count_parameters, main, render_page
 
 TRAINING = {"samples": 16000, "cpu_seconds": 300.0, "device": "x86_64 cpu", "photographs": 22517}
 

@@ -11,9 +11,9 @@ from conftest import EXAMPLES, tiny_pipeline
 from PIL import Image
 
 from colorization.color_words import COLOR_WORDS, name_colors
-from eval.color_word_rate import HUE_WORDS, has_usable_label, judge, measure_color_words, showable_lumas
 from eval.compare import feature_metrics, main, pixel_metrics, render_table
-from eval.frechet import FeatureStatistics, frechet_distance
+from eval.metrics.color_words import HUE_WORDS, has_usable_label, judge, measure_color_words, showable_lumas
+from eval.metrics.frechet import FeatureStatistics, frechet_distance
 from eval.photos import NamedPhoto, is_validation, load_photos, photo_seed, set_name
 
 

@@ -6,12 +6,12 @@ import re
 import pytest
 
 from colorization.loading import EMBEDDED_DIRECTORY
-from eval import color_scale, results_page
-from eval.benchmark import README, RESULTS, insert_table, render_table
 from eval.compare import render_table as comparison_table
 from eval.compare import weights_sha256
 from eval.report import METRICS, show_metric
-from eval.results_page import render_page
+from eval.studies import color_scale, results_page
+from eval.studies.results_page import render_page
+from eval.studies.speed import README, RESULTS, insert_table, render_table
 from train.benchmark import describe
 from train.publish import main as publish
 

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from conftest import EXAMPLES
 
-from eval.experiments import (
+from eval.studies.experiments import (
     BASE,
     CONFIGS,
     EFFECTS,
@@ -25,7 +25,7 @@ from eval.experiments import (
     read_results,
     render_page,
 )
-from eval.paired import NO_DIFFERENCE, compare, remaining, student_interval
+from eval.studies.paired import NO_DIFFERENCE, compare, remaining, student_interval
 from train.config import EmbeddedTraining, LoraTraining, parse_command_line
 
 

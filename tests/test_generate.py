@@ -24,7 +24,8 @@ from colorization.pipeline import REPORT_NEGATIVE_PROMPT
 from eval.__main__ import main
 from eval.datasets import list_photos
 from eval.generate import read_lines
-from eval.photos import NamedPhoto, is_gray, photo_seed
+from eval.metrics.gray import is_gray
+from eval.photos import NamedPhoto, photo_seed
 
 ROOT = EXAMPLES.parent
 STEPS = 12  # of the tiny model: long enough that a process can be killed between two batches

@@ -23,10 +23,10 @@ from colorization.hints import (
     read_hints,
 )
 from colorization.image_io import read_settings
-from eval.contact_sheet import LINE, MARGIN, draw_sheet
-from eval.hints import main as measure
-from eval.hints import summarize
-from eval.pixel_metrics import ciede2000
+from eval.metrics.pixels import ciede2000
+from eval.studies.contact_sheet import LINE, MARGIN, draw_sheet
+from eval.studies.hints import main as measure
+from eval.studies.hints import summarize
 
 BLUE, RED = (0.4, -0.1), (-0.1, 0.4)  # Cb, Cr
 

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from eval.scale import fade, main, make_picture
+from eval.studies.scale import fade, main, make_picture
 
 
 def test_pictures_are_always_the_same_and_differ():

@@ -15,8 +15,8 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcesso
 from colorization.color import colorfulness
 from eval import score
 from eval.__main__ import main
-from eval.color_metrics import HUE_SECTORS, hue_sectors, match_colorfulness
-from eval.pixel_metrics import mean_ciede2000, psnr
+from eval.metrics.colors import HUE_SECTORS, hue_sectors, match_colorfulness
+from eval.metrics.pixels import mean_ciede2000, psnr
 from eval.score import frechet_inception_metric, load_run, pixel_scores, prompted_word
 from eval.summary import to_tensor
 

@@ -11,7 +11,7 @@ import pytest
 from conftest import random_photo
 from gradio_client import Client
 
-from eval.soak import BAD_EVERY, Request, find_problems, main, make_requests, send, summarize_memory
+from eval.studies.soak import BAD_EVERY, Request, find_problems, main, make_requests, send, summarize_memory
 
 PASSED = {
     "outcomes": {"ok": 9, "refused": 1, "busy": 0, "error": 0},

@@ -9,9 +9,9 @@ from PIL import Image
 
 from colorization import load_pipeline
 from eval.__main__ import main
-from eval.features import Lite2Features
+from eval.metrics.lite2 import Lite2Features
+from eval.metrics.pixels import psnr
 from eval.photos import load_photos, photo_seed
-from eval.pixel_metrics import psnr
 from eval.summary import feature_metrics, to_tensor
 from eval.sweep import (
     Setting,

@@ -14,8 +14,15 @@ from colorization.cli import main as colorize
 from colorization.color import colorfulness, luma, merge_luma_chroma, rgb_to_chroma
 from colorization.image_io import read_image, read_settings
 from colorization.vividness import COLOR_SCALE_RANGE, VividnessModel, choose_color_scale
-from eval.color_scale import best_fixed, describe, difference_metrics, prediction_metrics, render_table, rule_metrics
-from eval.color_scale import main as compare_scales
+from eval.studies.color_scale import (
+    best_fixed,
+    describe,
+    difference_metrics,
+    prediction_metrics,
+    render_table,
+    rule_metrics,
+)
+from eval.studies.color_scale import main as compare_scales
 from train.config import DataConfig, VividnessTraining
 from train.data import load_photos, transform_config
 from train.transforms import prepare_image, sample_rng

@@ -9,16 +9,16 @@ from test_report import DATA, make_score, metric, write_run
 from test_sweep import GRAY, pair_folder, photo_folder, row, save  # noqa: F401
 
 from eval.__main__ import main as evaluate
-from eval.experiments import PAGE, RESULTS, main
 from eval.report import HUE_SECTORS, METRICS, Run, show_metric
-from eval.without_training import (
+from eval.studies.experiments import PAGE, RESULTS, main
+from eval.studies.sections import (
     HUES_OF,
-    QUESTIONS,
+    UNTRAINED_QUESTIONS,
     algorithms_compared,
     badness_range,
     enough_steps,
     hue_findings,
-    sections,
+    untrained_sections,
     verdict,
 )
 
@@ -92,7 +92,7 @@ def test_from_a_sweep_to_the_page(pair_folder, tmp_path, monkeypatch, capsys):  
     places = ["--results", "results", "--page", "page.md"]
     assert main(["--add-sweep", "sweep", *places]) == 0
     page = (tmp_path / "page.md").read_text(encoding="utf-8")
-    heading = f"## {QUESTIONS['sampling']} (model)"
+    heading = f"## {UNTRAINED_QUESTIONS['sampling']} (model)"
     assert heading in page and "no difference shown at steps 1, 3." in page
     assert (
         'python -m eval sweep --dataset "imagefolder:photos" --model model --limit 2 --steps 1 3 --sampler cold naive '
@@ -103,7 +103,8 @@ def test_from_a_sweep_to_the_page(pair_folder, tmp_path, monkeypatch, capsys):  
     assert len(rows) == 4
     assert all(show_metric(row["metrics"]["psnr"], METRICS["psnr"].form) in page for row in rows)
     missing = page.partition("## Not run yet")[2]
-    assert QUESTIONS["sampling"] not in missing and QUESTIONS["seeds"] in missing and QUESTIONS["hues"] in missing
+    assert UNTRAINED_QUESTIONS["sampling"] not in missing
+    assert UNTRAINED_QUESTIONS["seeds"] in missing and UNTRAINED_QUESTIONS["hues"] in missing
     sweep = json.loads(Path("sweep/sweep.json").read_text())
     sweep["rows"][0]["setting"]["color_scale"] = 1.5
     Path("sweep/sweep.json").write_text(json.dumps(sweep))
@@ -120,7 +121,7 @@ def test_from_a_sweep_to_the_page(pair_folder, tmp_path, monkeypatch, capsys):  
 
 def test_hues_of_the_page_are_those_of_the_score():
     rows = json.loads((RESULTS / HUES_OF).read_text(encoding="utf-8"))["rows"]
-    page = PAGE.read_text(encoding="utf-8").partition(f"## {QUESTIONS['hues']}")[2].partition("\n## ")[0]
+    page = PAGE.read_text(encoding="utf-8").partition(f"## {UNTRAINED_QUESTIONS['hues']}")[2].partition("\n## ")[0]
     for sector in HUE_SECTORS:
         (line,) = re.findall(rf"^\| {sector} \|.*", page, re.MULTILINE)
         names = (("output", "chroma_error"), ("output", "chroma_retention"), ("gray", "chroma_error"))
@@ -170,7 +171,7 @@ def test_from_scored_seeds_to_the_page(tmp_path, capsys):
     assert "most between seeds: PixelCNN (9.00 (8.50 to 9.50)); least: shipped model (4.00 (3.50 to 4.50))." in page
     assert "| PixelCNN | 9.00 (8.50 to 9.50) | **10.00 (9.00 to 11.00)** |" in page
     assert page.count("python -m eval score RUN --extra-seeds gan-1 gan-2") == 3
-    assert QUESTIONS["seeds"] not in page.partition("## Not run yet")[2]
+    assert UNTRAINED_QUESTIONS["seeds"] not in page.partition("## Not run yet")[2]
 
     with pytest.raises(SystemExit):
         add("one seed", diversity=metric(None, reason="needs --extra-seeds"))
@@ -181,4 +182,4 @@ def test_from_scored_seeds_to_the_page(tmp_path, capsys):
 
 
 def test_without_results_there_are_no_sections(tmp_path):
-    assert sections(tmp_path) == {"sampling": [], "hues": [], "seeds": []}
+    assert untrained_sections(tmp_path) == {"sampling": [], "hues": [], "seeds": []}

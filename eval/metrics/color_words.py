@@ -22,8 +22,8 @@ from PIL import Image
 from colorization.color import LUMA_WEIGHTS
 from colorization.color_words import COLOR_WORDS, name_colors
 
-from .photos import NamedPhoto, photo_seed
-from .pixel_metrics import bootstrap_interval, wilson_interval
+from ..photos import NamedPhoto, photo_seed
+from .pixels import bootstrap_interval, wilson_interval
 
 HUE_WORDS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown")
 MINIMUM_WEIGHT = 0.5

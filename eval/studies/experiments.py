@@ -1,10 +1,10 @@
 """Train many small variants of the model, measure them alike, and write docs/experiments.md.
 
-    python -m eval.experiments --run --seeds 0 1 2 --sources data/photos-144 data/tiny-imagenet
-    python -m eval.experiments --run --only severity noise
-    python -m eval.experiments --add-sweep runs/sampling --add "GAN" runs/gan-seed-0
-    python -m eval.experiments --grid runs/steps/* --photos erase_crab,erase_kingfisher
-    python -m eval.experiments                                           # write the page again
+    python -m eval.studies.experiments --run --seeds 0 1 2 --sources data/photos-144 data/tiny-imagenet
+    python -m eval.studies.experiments --run --only severity noise
+    python -m eval.studies.experiments --add-sweep runs/sampling --add "GAN" runs/gan-seed-0
+    python -m eval.studies.experiments --grid runs/steps/* --photos erase_crab,erase_kingfisher
+    python -m eval.studies.experiments                                           # write the page again
 
 An experiment is a YAML file in train/configs/experiments that changes something in base.yaml; its folder is the
 question that it belongs to. Every experiment is trained once per seed, which decides weights, order, noise and
@@ -13,8 +13,8 @@ eval/results/experiments; what has one is skipped. Needs the extras "train" and 
 
 Others need no training. `--add-sweep` keeps a sweep over samplers and steps as eval/results/sampling/MODEL.json,
 `--add` a run that was scored with --extra-seeds as eval/results/diversity/LABEL.json. Errors by hue are those of the
-shipped model's run that `python -m eval.results_page --add` keeps. `--grid` draws docs/experiments.jpg from runs of
-`eval generate`.
+shipped model's run that `python -m eval.studies.results_page --add` keeps. `--grid` draws docs/experiments.jpg from
+runs of `eval generate`.
 
 exit status: 0 all done, 1 some trainings diverged (each is named), 2 bad arguments
 """
@@ -33,18 +33,17 @@ import yaml
 
 from colorization.cli import Parser, at_least
 
-from . import without_training
+from ..report import METRICS, OUTPUT, Cell, Row, Table, read_score, render, value_of, write_text
+from ..summary import package_versions, write_result
 from .alternatives import add_grid_arguments, keep, save_grid
 from .paired import NO_DIFFERENCE, Comparison, compare, remaining, student_interval
-from .report import METRICS, OUTPUT, Cell, Row, Table, read_score, render, value_of, write_text
 from .results_page import keep_sweep
-from .summary import package_versions, write_result
-from .without_training import DIVERSITY, SAMPLING
+from .sections import DIVERSITY, SAMPLING, UNTRAINED_QUESTIONS, check_sampling, untrained_sections
 
-CONFIGS = Path(__file__).parent.parent / "train" / "configs" / "experiments"
-RESULTS = Path(__file__).parent / "results"
+CONFIGS = Path(__file__).parent.parent.parent / "train" / "configs" / "experiments"
+RESULTS = Path(__file__).parent.parent / "results"
 TRAINED = "experiments"  # in RESULTS
-PAGE = Path(__file__).parent.parent / "docs" / "experiments.md"
+PAGE = Path(__file__).parent.parent.parent / "docs" / "experiments.md"
 BASE = "base"
 ADAPTATION, GENERAL = "adaptation", "general"  # a folder of CONFIGS, and the model that is adapted there
 GENERAL_EXPERIMENT = f"{ADAPTATION}/{GENERAL}"
@@ -239,7 +238,7 @@ def measure(experiment: Experiment, seed: int, folder: Path, photos, lite2) -> t
     """Metrics of a trained experiment on photographs, as eval.sweep measures them, and the sampling's settings."""
     from colorization import load_pipeline
 
-    from .sweep import make_grid, measure_run
+    from ..sweep import make_grid, measure_run
 
     if experiment.is_lora:
         pipeline = load_pipeline(general_model(folder.parent.parent, seed), adapter=folder)
@@ -265,9 +264,9 @@ def run_experiments(arguments: argparse.Namespace) -> list[str]:
     from colorization.loading import default_device
     from train.loop import TrainingStopped
 
-    from .compare import PACKAGES, prepare_photos
-    from .features import Lite2Features
-    from .photos import load_photos, set_name
+    from ..compare import PACKAGES, prepare_photos
+    from ..metrics.lite2 import Lite2Features
+    from ..photos import load_photos, set_name
 
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
@@ -446,8 +445,8 @@ def render_page(results: Path, configs: Path = CONFIGS) -> str:
     judged = judge(comparisons)
     tables = {group: make_table(group, experiments, found, judged) for group in QUESTIONS}
     data = {group: _data_of(group, found) for group in QUESTIONS}
-    untrained = without_training.sections(results)
-    missing = [without_training.QUESTIONS[name] for name, sections in untrained.items() if not sections]
+    untrained = untrained_sections(results)
+    missing = [UNTRAINED_QUESTIONS[name] for name, sections in untrained.items() if not sections]
     seeds = max((len(seeds) for seeds in found.values()), default=0)
     effects = make_effects(found, judged)
     return render(
@@ -483,7 +482,9 @@ def _data_of(group: str, results: dict[str, dict[int, dict]]) -> dict | None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status."""
     parser = Parser(
-        prog="python -m eval.experiments", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m eval.studies.experiments",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add: Callable = parser.add_argument
     add("--run", action="store_true", help="train and measure what has no result yet")
@@ -504,7 +505,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         for folder in arguments.add_sweep:
-            without_training.check_sampling(folder)
+            check_sampling(folder)
             print(keep_sweep(folder, arguments.results / SAMPLING))
         for label, run in arguments.add:
             print(keep_seeds(label, Path(run), arguments.results))

@@ -1,7 +1,7 @@
 """Soak test of the demo: it is started, sent many requests by several clients at once, watched, and stopped.
 
-    python -m eval.soak                                      # several minutes; writes eval/results/soak.json
-    python -m eval.soak --requests 40 --output soak.json
+    python -m eval.studies.soak                                      # several minutes; writes eval/results/soak.json
+    python -m eval.studies.soak --requests 40 --output soak.json
 
 Everything stays on the loopback interface. Every tenth request holds a text file in place of a photograph and has to
 be refused. Needs a system on which a process can be interrupted (Linux, macOS).
@@ -39,10 +39,10 @@ from PIL import Image
 
 from colorization.cli import Parser
 
-from .benchmark import make_photo, processor, replace_file
+from .speed import make_photo, processor, replace_file
 
-APP = Path(__file__).parent.parent / "app.py"
-RESULTS = Path(__file__).parent / "results" / "soak.json"
+APP = Path(__file__).parent.parent.parent / "app.py"
+RESULTS = Path(__file__).parent.parent / "results" / "soak.json"
 PACKAGES = ("torch", "diffusers", "gradio", "gradio_client", "pillow", "pyvips-binary")
 
 BAD_EVERY = 10
@@ -335,7 +335,7 @@ def _positive(text: str) -> int:
 def main(argv: list[str] | None = None) -> int:
     """Entry point; returns the exit status: 0 passed, 1 not, 2 bad arguments."""
     parser = Parser(
-        prog="python -m eval.soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m eval.studies.soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--requests", type=_positive, default=500, metavar="N", help="how many (default: 500)")
     parser.add_argument("--clients", type=_positive, default=8, metavar="N", help="how many at once (default: 8)")

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .alternatives import read_kept
-from .report import (
+from ..report import (
     GRAY,
     HUE_SECTORS,
     METRICS,
@@ -25,12 +24,13 @@ from .report import (
     show_metric,
     value_of,
 )
+from ..sweep import RESULT_FILE, Setting, standard_error, sweep_table
+from .alternatives import read_kept
 from .results_page import SCORES, describe_weights, generate_command
-from .sweep import RESULT_FILE, Setting, standard_error, sweep_table
 
 SAMPLING, DIVERSITY = "sampling", "diversity"  # folders of JSONs
 HUES_OF = Path(SCORES) / "embedded" / "tiny-imagenet-64-validation.json"
-QUESTIONS = {
+UNTRAINED_QUESTIONS = {
     "sampling": "Which sampler, how many steps?",
     "hues": "Which colors fail?",
     "seeds": "How different are the seeds?",
@@ -61,7 +61,7 @@ class Section:
     facts: dict[str, str]
 
 
-def sections(results: Path) -> dict[str, list[Section]]:
+def untrained_sections(results: Path) -> dict[str, list[Section]]:
     """Sections by question, none where no JSON is there.
 
     Args:
@@ -140,7 +140,7 @@ def sampling_section(sweep: dict) -> Section:
         "model": f"{sweep['model']}, SHA-256 of the loaded weights {request['weights_sha256']}",
         "computed on": ", ".join(sorted({f"{row['device']} in {row['dtype']}" for row in rows})),
     }
-    title = f"{QUESTIONS['sampling']} ({sweep['model']})"
+    title = f"{UNTRAINED_QUESTIONS['sampling']} ({sweep['model']})"
     findings = [*algorithms_compared(rows), *enough_steps(rows)]
     return Section(
         title, [sweep_command(sweep)], sweep_table(rows, sweep["gray"], with_seconds=False), findings, facts
@@ -221,7 +221,7 @@ def hues_section(score: dict) -> Section:
         " and ".join(DOUBTED_HUES): "the hues that fail by the student report that this project started from",
     }
     commands = [f"{generate_command(score['run'])} --output RUN", "python -m eval score RUN"]
-    return Section(QUESTIONS["hues"], commands, hue_table(run), hue_findings(run), facts)
+    return Section(UNTRAINED_QUESTIONS["hues"], commands, hue_table(run), hue_findings(run), facts)
 
 
 def hue_table(run: Run) -> Table:
@@ -277,7 +277,7 @@ def seeds_section(entries: Sequence[dict]) -> Section:
     """The section that compares how different models' outputs are between seeds.
 
     Args:
-        entries: what `eval.alternatives.keep` stored, at least one.
+        entries: what `eval.studies.alternatives.keep` stored, at least one.
     """
     runs = []
     for entry in entries:
@@ -296,7 +296,7 @@ def seeds_section(entries: Sequence[dict]) -> Section:
     }
     facts |= {f"weights of {run.label}": describe_weights(run.request) for run in runs}
     table = metric_table("", [METRICS[name] for name in OF_SEEDS], runs)
-    return Section(QUESTIONS["seeds"], commands, table, seeds_findings(runs), facts)
+    return Section(UNTRAINED_QUESTIONS["seeds"], commands, table, seeds_findings(runs), facts)
 
 
 def seeds_findings(runs: Sequence[Run]) -> list[str]:

@@ -1,7 +1,7 @@
 """What Inception metrics of thousands of pictures cost: peak memory and time, as a JSON.
 
-    python -m eval.scale                                        # 5,000 pictures of 256 x 256
-    python -m eval.scale --count 100 --cases evaluate --output scale.json
+    python -m eval.studies.scale                                        # 5,000 pictures of 256 x 256
+    python -m eval.studies.scale --count 100 --cases evaluate --output scale.json
 
 The pictures are crops of `examples/`, mirrored and with shifted hues, some of their color taken away for the outputs.
 Inception-v3 gets random weights, which cost what the published ones cost: only memory and time are kept, the metrics
@@ -35,10 +35,10 @@ from PIL import Image, ImageOps
 
 from colorization.cli import Parser, at_least, share_cores
 
-from .benchmark import EXAMPLES, processor
-from .summary import package_versions, write_result
+from ..summary import package_versions, write_result
+from .speed import EXAMPLES, processor
 
-RESULTS = Path(__file__).parent / "results" / "scale.json"
+RESULTS = Path(__file__).parent.parent / "results" / "scale.json"
 CASES = ("score", "statistics", "evaluate")
 PACKAGES = ("torch", "torch-fidelity", "torchmetrics", "evaluate", "numpy", "pillow", "efficientnet_lite_pytorch")
 TARGET_PEAK_GB = 3.0
@@ -109,7 +109,7 @@ def random_inception_weights() -> dict:
 
 def run_score(folder: Path) -> None:
     """`python -m eval score` of the pictures, with a cache."""
-    from .__main__ import main
+    from ..__main__ import main
 
     words = ["score", folder / "images", "--reference", folder / "reference", "--cache", folder / "cache"]
     if main([*map(str, words), "--inception-weights", str(folder / "inception.pth")]) != 0:
@@ -118,10 +118,10 @@ def run_score(folder: Path) -> None:
 
 def run_statistics(folder: Path) -> None:
     """Metrics of features in files, as `score` takes them of each row once the pictures have been measured."""
-    from .features import FEATURES as LITE2_FEATURES
-    from .inception import FEATURES as INCEPTION_FEATURES
-    from .inception import kernel_inception_distance
-    from .summary import feature_metrics, frechet_metric
+    from ..metrics.inception import FEATURES as INCEPTION_FEATURES
+    from ..metrics.inception import kernel_inception_distance
+    from ..metrics.lite2 import FEATURES as LITE2_FEATURES
+    from ..summary import feature_metrics, frechet_metric
 
     count = int((folder / "count").read_text())
     rng = np.random.default_rng(0)
@@ -144,7 +144,7 @@ def run_evaluate(folder: Path) -> None:
     import evaluate
     from tqdm import tqdm
 
-    from .publish_metric import METRICS
+    from ..publish_metric import METRICS
 
     metric = evaluate.load(str(METRICS / "fid"), weights=str(folder / "inception.pth"))
     names = sorted(file.name for file in (folder / "images").glob("*.jpg"))
@@ -176,7 +176,9 @@ def measure_case(case: str, folder: Path, count: int) -> dict:
     environment = os.environ | {"HF_EVALUATE_OFFLINE": "1", "HF_MODULES_CACHE": str(folder / "modules")}
     start = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-m", "eval.scale", "--run", case, str(folder)], stdout=subprocess.DEVNULL, env=environment
+        [sys.executable, "-m", "eval.studies.scale", "--run", case, str(folder)],
+        stdout=subprocess.DEVNULL,
+        env=environment,
     )
     _, status, usage = os.wait4(process.pid, 0)
     seconds, process.returncode = time.perf_counter() - start, os.waitstatus_to_exitcode(status)
@@ -234,7 +236,7 @@ def describe_machine() -> dict:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status."""
     parser = Parser(
-        prog="python -m eval.scale", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m eval.studies.scale", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--count", type=at_least(4), default=5000, metavar="N", help="pictures (default: 5000)")
     parser.add_argument("--size", type=at_least(32), default=256, metavar="PX", help="their side (default: 256)")

@@ -1,7 +1,7 @@
 """Draw gray input, colored result and original side by side, for the documentation.
 
 python -m colorization examples --output out
-python -m eval.contact_sheet --originals examples --colored out --output docs/contact-sheet.jpg
+python -m eval.studies.contact_sheet --originals examples --colored out --output docs/contact-sheet.jpg
 """
 
 import argparse

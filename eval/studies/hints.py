@@ -1,7 +1,7 @@
 """What color hints do: how well the hinted pixels are met, and how much closer the picture gets to its original.
 
-    python -m eval.hints                                          # the photographs of examples/
-    python -m eval.hints --dataset imagefolder:photos --output hints.json
+    python -m eval.studies.hints                                          # the photographs of examples/
+    python -m eval.studies.hints --dataset imagefolder:photos --output hints.json
 
 For every photograph k random pixels get hints, once with the original's own colors and once with arbitrary ones: of a
 random hue, as vivid as the pixel's luma allows. At the hints CIEDE2000 is measured between the picture and the hint's
@@ -21,11 +21,11 @@ import numpy as np
 
 from colorization.cli import Parser, at_least, share_cores
 
-from .benchmark import EXAMPLES
-from .report import METRICS, Cell, Row, Table, show_metric
-from .summary import package_versions, psnr_metric, to_tensor, write_result
+from ..report import METRICS, Cell, Row, Table, show_metric
+from ..summary import package_versions, psnr_metric, to_tensor, write_result
+from .speed import EXAMPLES
 
-RESULTS = Path(__file__).parent / "results" / "hints.json"
+RESULTS = Path(__file__).parent.parent / "results" / "hints.json"
 COUNTS = (1, 5, 20)
 CLOSE = 10.0  # CIEDE2000
 PACKAGES = ("torch", "diffusers", "transformers", "numpy", "scipy", "pillow")
@@ -72,7 +72,7 @@ def hint_errors(picture: np.ndarray, luminance: np.ndarray, hints: Sequence) -> 
     from colorization.color import merge_luma_chroma, rgb_to_lab
     from colorization.hints import parse_hints
 
-    from .pixel_metrics import ciede2000
+    from ..metrics.pixels import ciede2000
 
     hints = parse_hints(hints)
     rows, columns = [hint.y for hint in hints], [hint.x for hint in hints]
@@ -107,7 +107,7 @@ def measure_photo(
     from colorization.image_io import as_photo
     from colorization.prediction import ChromaPrediction
 
-    from .pixel_metrics import psnr
+    from ..metrics.pixels import psnr
 
     photo = as_photo(original)
     drawn = {count: random_hints(original, count, rng) for count in counts}
@@ -168,8 +168,9 @@ def measure(spec: str, counts: Sequence[int], seed: int, limit: int | None, mode
 
     from colorization import load_pipeline
 
-    from .datasets import list_photos
-    from .photos import NamedPhoto, is_gray, photo_seed
+    from ..datasets import list_photos
+    from ..metrics.gray import is_gray
+    from ..photos import NamedPhoto, photo_seed
 
     photos = list_photos(spec, limit)
     pipeline = load_pipeline(model)
@@ -220,7 +221,7 @@ def hints_table(measured: dict) -> Table:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status."""
     parser = Parser(
-        prog="python -m eval.hints", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m eval.studies.hints", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
         "--dataset", default=f"imagefolder:{EXAMPLES}", metavar="SPEC", help="imagefolder:PATH or what else has color"

@@ -1,7 +1,7 @@
 """docs/results.md: every run, sweep and scale measurement in eval/results, as one page of tables.
 
-    python -m eval.results_page                                          # write the page again
-    python -m eval.results_page --add runs/free-photos runs/tiny --add-sweep sweeps/embedded
+    python -m eval.studies.results_page                                          # write the page again
+    python -m eval.studies.results_page --add runs/free-photos runs/tiny --add-sweep sweeps/embedded
 
 `--add` keeps a scored run's score.json as eval/results/scores/MODEL/DATASET.json and `--add-sweep` a sweep's
 sweep.json as eval/results/sweeps/MODEL.json, then the page is written. Of the runs on free-photos, whose pictures may
@@ -19,9 +19,9 @@ from pathlib import Path
 from colorization.cli import Parser
 from colorization.loading import EMBEDDED_DIRECTORY, EMBEDDED_MODEL
 
-from .compare import weights_sha256
-from .datasets import safe_id
-from .report import (
+from ..compare import weights_sha256
+from ..datasets import safe_id
+from ..report import (
     METRICS,
     Cell,
     Row,
@@ -37,12 +37,12 @@ from .report import (
     write_report,
     write_text,
 )
-from .summary import write_result
-from .sweep import RESULT_FILE, Setting, explain_choice, sweep_table
+from ..summary import write_result
+from ..sweep import RESULT_FILE, Setting, explain_choice, sweep_table
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parent.parent / "results"
 SCORES, SWEEPS, SCALE = "scores", "sweeps", "scale.json"  # in RESULTS
-PAGE = Path(__file__).parent.parent / "docs" / "results.md"
+PAGE = Path(__file__).parent.parent.parent / "docs" / "results.md"
 REPORTS = "results"  # folder beside the page
 WITH_PICTURES = ("free-photos",)  # data sets whose pictures are in the public domain
 LARGEST_REPORT = 1_500_000  # bytes
@@ -246,7 +246,9 @@ def scale_table(scale: dict) -> Table:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status."""
     parser = Parser(
-        prog="python -m eval.results_page", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m eval.studies.results_page",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add: Callable = parser.add_argument
     add("--add", nargs="+", type=Path, default=[], metavar="RUN", help="scored runs to keep")

@@ -1,7 +1,7 @@
 """Speed and memory of the embedded model on this machine: a JSON, and the table in README.md that is made of it.
 
-    python -m eval.benchmark             # measure (several minutes), write eval/results/benchmark.json and the table
-    python -m eval.benchmark --table     # only write the table again
+    python -m eval.studies.speed           # measure (several minutes), write eval/results/benchmark.json and the table
+    python -m eval.studies.speed --table   # only write the table again
 
 Every case runs in a process of its own, so that peak memory is that case's. Photographs are made from `examples/` by
 resizing and cropping; they are read from and written to files.
@@ -25,9 +25,9 @@ from PIL import Image, ImageOps
 
 from colorization.cli import share_cores
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
-RESULTS = Path(__file__).parent / "results" / "benchmark.json"
-README = Path(__file__).parent.parent / "README.md"
+EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+RESULTS = Path(__file__).parent.parent / "results" / "benchmark.json"
+README = Path(__file__).parent.parent.parent / "README.md"
 MARKERS = ("<!-- benchmark:begin -->", "<!-- benchmark:end -->")
 PACKAGES = ("torch", "diffusers", "transformers", "numpy", "pillow", "pyvips-binary")
 REPEATS = 5
@@ -123,7 +123,7 @@ CASES: dict[str, Callable[[], dict]] = {
 
 def run_case(name: str) -> dict:
     """Run one case in a fresh process."""
-    command = [sys.executable, "-m", "eval.benchmark", "--case", name]
+    command = [sys.executable, "-m", "eval.studies.speed", "--case", name]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -1,8 +1,8 @@
 """Compare color scales: fixed ones, and the one that the model chooses for each photograph (`color_scale="auto"`).
 
-    python -m eval.color_scale --photos data/free-photos "data/tiny-imagenet-64/validation-*.parquet" --limit 300 \\
-      --output eval/results/color-scale.json
-    python -m eval.color_scale --table eval/results/color-scale.json
+    python -m eval.studies.color_scale --photos data/free-photos "data/tiny-imagenet-64/validation-*.parquet" \\
+      --limit 300 --output eval/results/color-scale.json
+    python -m eval.studies.color_scale --table eval/results/color-scale.json
 
 Every photograph is sampled once, with the model's default settings and without a prompt, and rendered at every scale.
 Two more rules say what "auto" owes to what: "equal" gives all photographs of a set the same colorfulness, the mean of
@@ -20,9 +20,10 @@ import numpy as np
 
 from colorization.cli import Parser, at_least, share_cores
 
-from .compare import PACKAGES, model_folder, weights_sha256
-from .photos import NamedPhoto, is_gray, load_photos, photo_seed, set_name
-from .summary import absent, mean_metric, package_versions, psnr_metric, show_metric, to_tensor, write_result
+from ..compare import PACKAGES, model_folder, weights_sha256
+from ..metrics.gray import is_gray
+from ..photos import NamedPhoto, load_photos, photo_seed, set_name
+from ..summary import absent, mean_metric, package_versions, psnr_metric, show_metric, to_tensor, write_result
 
 if TYPE_CHECKING:  # torch is imported once the arguments are known to be good
     from colorization import ColorizationPipeline
@@ -57,7 +58,7 @@ def measure_set(
     from colorization.image_io import as_photo
     from colorization.vividness import choose_color_scale
 
-    from .pixel_metrics import psnr
+    from ..metrics.pixels import psnr
 
     originals = [photo.pixels() for photo in photos]
     grays = [as_photo(original) for original in originals]
@@ -194,7 +195,9 @@ def describe(result: dict) -> str:
 
 def build_parser() -> argparse.ArgumentParser:
     parser = Parser(
-        prog="python -m eval.color_scale", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m eval.studies.color_scale",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add: Callable = parser.add_argument
     add("--photos", nargs="+", metavar="SPEC", help="folders or globs of parquet files, see eval.compare")

@@ -1,9 +1,9 @@
 """docs/alternatives.md: the baselines, diffusion trained as long as they were, and the shipped model in one table.
 
-    python -m eval.alternatives                                          # write the page again
-    python -m eval.alternatives --add "resnet" runs/tiny-resnet runs/baseline-resnet
-    python -m eval.alternatives --add "shipped model" runs/tiny-embedded -
-    python -m eval.alternatives --grid runs/free-resnet runs/free-gan --photos cat,bus
+    python -m eval.studies.alternatives                                          # write the page again
+    python -m eval.studies.alternatives --add "resnet" runs/tiny-resnet runs/baseline-resnet
+    python -m eval.studies.alternatives --add "shipped model" runs/tiny-embedded -
+    python -m eval.studies.alternatives --grid runs/free-resnet runs/free-gan --photos cat,bus
 
 `--add LABEL RUN TRAINING` keeps a scored run's score.json with what its training took, as
 eval/results/alternatives/LABEL.json; TRAINING is the trainer's folder, or "-" where the model was trained elsewhere.
@@ -19,15 +19,15 @@ from pathlib import Path
 from colorization.cli import Parser
 from colorization.loading import EMBEDDED_DIRECTORY, EMBEDDED_MODEL, baseline_folder
 
-from .datasets import safe_id
-from .generate import MANIFEST_FILE, OUTPUTS, REFERENCES, read_lines
+from ..datasets import safe_id
+from ..generate import MANIFEST_FILE, OUTPUTS, REFERENCES, read_lines
+from ..report import METRICS, Cell, Run, Table, describe_group, metric_table, read_score, render, write_text
+from ..summary import replace_file, write_result
 from .hints import RESULTS as HINTS
 from .hints import hints_table
-from .report import METRICS, Cell, Run, Table, describe_group, metric_table, read_score, render, write_text
-from .summary import replace_file, write_result
 
-RESULTS = Path(__file__).parent / "results" / "alternatives"
-PAGE = Path(__file__).parent.parent / "docs" / "alternatives.md"
+RESULTS = Path(__file__).parent.parent / "results" / "alternatives"
+PAGE = Path(__file__).parent.parent.parent / "docs" / "alternatives.md"
 GRID_WIDTH = 150  # pixels of each picture
 LINE = 18  # pixels of a line of text
 SHOWN = ("fd_lite2", "kd_lite2", "feature_distance", "colorfulness_ratio", "psnr", "ciede2000", "seconds_per_image")
@@ -185,7 +185,9 @@ def save_grid(arguments: argparse.Namespace) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status."""
     parser = Parser(
-        prog="python -m eval.alternatives", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m eval.studies.alternatives",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add: Callable = parser.add_argument
     words = ("LABEL", "RUN", "TRAINING")

@@ -1,6 +1,6 @@
 """Distances between two sets of feature vectors: Frechet distance and kernel distance, in float64.
 
-Nothing here knows what the features are; `eval.features` makes them. n is the number of vectors, d their length.
+Nothing here knows what the features are; `eval.metrics.lite2` makes them. n is the number of vectors, d their length.
 """
 
 import numpy as np

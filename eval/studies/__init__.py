@@ -1,0 +1,1 @@
+"""Measurements behind the pages in docs/: experiments, comparisons, speed and soak tests, and what draws the pages."""
