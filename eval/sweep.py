@@ -30,23 +30,12 @@ import numpy as np
 
 from colorization.cli import at_least, share_cores
 
+from .columns import METRICS, badness, best_rows, show_metric, value_of
 from .compare import PACKAGES, PhotoSet, gray_version, is_done, prepare_photos
 from .metrics.gray import is_gray
+from .pages import render, write_text
 from .photos import NamedPhoto, load_photos, photo_seed, set_name
-from .report import (
-    GRAY,
-    METRICS,
-    PSEUDO_LABELS,
-    Cell,
-    Row,
-    Table,
-    badness,
-    best_rows,
-    render,
-    show_metric,
-    value_of,
-    write_text,
-)
+from .runs import GRAY
 from .summary import (
     both_colorfulnesses,
     feature_metrics,
@@ -55,6 +44,7 @@ from .summary import (
     to_tensor,
     write_result,
 )
+from .tables import PSEUDO_LABELS, Cell, Row, Table
 
 if TYPE_CHECKING:  # torch is imported once the arguments are known to be good
     from colorization import ColorizationPipeline

@@ -11,10 +11,11 @@ from conftest import EXAMPLES, tiny_pipeline
 from PIL import Image
 
 from colorization.color_words import COLOR_WORDS, name_colors
-from eval.compare import feature_metrics, main, pixel_metrics, render_table
+from eval.compare import main, render_table
 from eval.metrics.color_words import HUE_WORDS, has_usable_label, judge, measure_color_words, showable_lumas
 from eval.metrics.frechet import FeatureStatistics, frechet_distance
 from eval.photos import NamedPhoto, is_validation, load_photos, photo_seed, set_name
+from eval.summary import feature_metrics, pixel_metrics
 
 
 def encode(image: Image.Image) -> bytes:

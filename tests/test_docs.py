@@ -6,9 +6,9 @@ import re
 import pytest
 
 from colorization.loading import EMBEDDED_DIRECTORY
+from eval.columns import METRICS, show_metric
 from eval.compare import render_table as comparison_table
 from eval.compare import weights_sha256
-from eval.report import METRICS, show_metric
 from eval.studies import color_scale, results_page
 from eval.studies.results_page import render_page
 from eval.studies.speed import README, RESULTS, insert_table, render_table

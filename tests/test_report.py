@@ -10,23 +10,12 @@ import pytest
 from PIL import Image
 
 from eval.__main__ import main
-from eval.report import (
-    METRICS,
-    QUOTED_TITLE,
-    Run,
-    best_rows,
-    distance_points,
-    factor_lines,
-    group_runs,
-    label_runs,
-    make_grids,
-    markdown_text,
-    metric_tables,
-    pick_examples,
-    rank_photographs,
-    rivals_table,
-    show_metric,
-)
+from eval.columns import METRICS, best_rows, show_metric
+from eval.pages import markdown_text
+from eval.pictures import make_grids, pick_examples, rank_photographs
+from eval.plots import distance_points, factor_lines
+from eval.runs import Run, group_runs, label_runs
+from eval.tables import QUOTED_TITLE, metric_tables, rivals_table
 
 NASTY = "a|b <script>alert(1)</script> *x* [y](javascript:z) $\\frac{ `q`\n&amp; \"'"
 DATA = {"name": "photos", "n": 12, "geometry": "each at its own size", "left_out": 1}
@@ -204,7 +193,7 @@ def test_a_value_with_a_warning_is_shown_with_it_and_never_the_best():
 
 
 def table_title(name: str) -> str:
-    from eval.report import SECTIONS
+    from eval.columns import SECTIONS
 
     return next(title for title, metrics in SECTIONS.items() if METRICS[name] in metrics)
 

@@ -9,7 +9,8 @@ from test_report import DATA, make_score, metric, write_run
 from test_sweep import GRAY, pair_folder, photo_folder, row, save  # noqa: F401
 
 from eval.__main__ import main as evaluate
-from eval.report import HUE_SECTORS, METRICS, Run, show_metric
+from eval.columns import HUE_SECTORS, METRICS, show_metric
+from eval.runs import Run
 from eval.studies.experiments import PAGE, RESULTS, main
 from eval.studies.sections import (
     HUES_OF,

@@ -19,10 +19,14 @@ from pathlib import Path
 from colorization.cli import Parser
 from colorization.loading import EMBEDDED_DIRECTORY, EMBEDDED_MODEL, baseline_folder
 
+from ..columns import METRICS
 from ..datasets import safe_id
 from ..generate import MANIFEST_FILE, OUTPUTS, REFERENCES, read_lines
-from ..report import METRICS, Cell, Run, Table, describe_group, metric_table, read_score, render, write_text
+from ..pages import render, write_text
+from ..report import describe_group
+from ..runs import Run, read_score
 from ..summary import replace_file, write_result
+from ..tables import Cell, Table, metric_table
 from .hints import RESULTS as HINTS
 from .hints import hints_table
 

@@ -33,8 +33,11 @@ import yaml
 
 from colorization.cli import Parser, at_least
 
-from ..report import METRICS, OUTPUT, Cell, Row, Table, read_score, render, value_of, write_text
+from ..columns import METRICS, value_of
+from ..pages import render, write_text
+from ..runs import OUTPUT, read_score
 from ..summary import package_versions, write_result
+from ..tables import Cell, Row, Table
 from .alternatives import add_grid_arguments, keep, save_grid
 from .paired import NO_DIFFERENCE, Comparison, compare, remaining, student_interval
 from .results_page import keep_sweep

@@ -21,8 +21,9 @@ import numpy as np
 
 from colorization.cli import Parser, at_least, share_cores
 
-from ..report import METRICS, Cell, Row, Table, show_metric
+from ..columns import METRICS, show_metric
 from ..summary import package_versions, psnr_metric, to_tensor, write_result
+from ..tables import Cell, Row, Table
 from .speed import EXAMPLES
 
 RESULTS = Path(__file__).parent.parent / "results" / "hints.json"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..report import badness
+from ..columns import badness
 
 LEVEL = 0.05  # of the tests: 95% intervals, and the false discovery rate among many
 NO_DIFFERENCE = "no difference shown"

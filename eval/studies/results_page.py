@@ -19,26 +19,15 @@ from pathlib import Path
 from colorization.cli import Parser
 from colorization.loading import EMBEDDED_DIRECTORY, EMBEDDED_MODEL
 
+from ..columns import METRICS
 from ..compare import weights_sha256
 from ..datasets import safe_id
-from ..report import (
-    METRICS,
-    Cell,
-    Row,
-    Run,
-    Table,
-    describe_group,
-    group_runs,
-    metric_table,
-    read_runs,
-    read_score,
-    render,
-    rivals_table,
-    write_report,
-    write_text,
-)
+from ..pages import render, write_text
+from ..report import describe_group, write_report
+from ..runs import Run, group_runs, read_runs, read_score
 from ..summary import write_result
 from ..sweep import RESULT_FILE, Setting, explain_choice, sweep_table
+from ..tables import Cell, Row, Table, metric_table, rivals_table
 
 RESULTS = Path(__file__).parent.parent / "results"
 SCORES, SWEEPS, SCALE = "scores", "sweeps", "scale.json"  # in RESULTS

@@ -10,21 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..report import (
-    GRAY,
-    HUE_SECTORS,
-    METRICS,
-    OUTPUT,
-    Cell,
-    Row,
-    Run,
-    Table,
-    badness,
-    metric_table,
-    show_metric,
-    value_of,
-)
+from ..columns import HUE_SECTORS, METRICS, badness, show_metric, value_of
+from ..runs import GRAY, OUTPUT, Run
 from ..sweep import RESULT_FILE, Setting, standard_error, sweep_table
+from ..tables import Cell, Row, Table, metric_table
 from .alternatives import read_kept
 from .results_page import SCORES, describe_weights, generate_command
 
