@@ -7,9 +7,9 @@ import pytest
 
 from colorization.loading import EMBEDDED_DIRECTORY
 from eval.columns import METRICS, show_metric
-from eval.compare import render_table as comparison_table
-from eval.compare import weights_sha256
+from eval.files import weights_sha256
 from eval.studies import color_scale, results_page
+from eval.studies.checkpoints import render_table as comparison_table
 from eval.studies.results_page import render_page
 from eval.studies.speed import README, RESULTS, insert_table, render_table
 from train.benchmark import describe

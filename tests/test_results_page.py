@@ -5,9 +5,9 @@ from conftest import EXAMPLES
 from test_report import DATA, make_score, metric, write_run
 from test_sweep import GRAY, row
 
+from eval.choosing import choose_setting
+from eval.files import package_versions
 from eval.studies.results_page import main, render_page
-from eval.summary import package_versions
-from eval.sweep import choose_setting
 
 
 @pytest.fixture

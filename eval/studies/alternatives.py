@@ -20,12 +20,11 @@ from colorization.cli import Parser
 from colorization.loading import EMBEDDED_DIRECTORY, EMBEDDED_MODEL, baseline_folder
 
 from ..columns import METRICS
-from ..datasets import safe_id
-from ..generate import MANIFEST_FILE, OUTPUTS, REFERENCES, read_lines
-from ..pages import render, write_text
+from ..files import replace_file, write_result, write_text
+from ..pages import render
+from ..photos import safe_id
 from ..report import describe_group
-from ..runs import Run, read_score
-from ..summary import replace_file, write_result
+from ..runs import MANIFEST_FILE, OUTPUTS, REFERENCES, Run, read_lines, read_score
 from ..tables import Cell, Table, metric_table
 from .hints import RESULTS as HINTS
 from .hints import hints_table

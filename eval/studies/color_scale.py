@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from colorization.cli import Parser, at_least, share_cores
+from colorization.errors import one_line
 
-from ..compare import PACKAGES, model_folder, weights_sha256
+from ..columns import show_metric
+from ..files import PACKAGES, package_versions, weights_sha256, write_result
 from ..metrics.gray import is_gray
 from ..photos import NamedPhoto, load_photos, photo_seed, set_name
-from ..summary import absent, mean_metric, package_versions, psnr_metric, show_metric, to_tensor, write_result
+from ..summary import absent, mean_metric, psnr_metric, to_tensor
 
 if TYPE_CHECKING:  # torch is imported once the arguments are known to be good
     from colorization import ColorizationPipeline
@@ -200,7 +202,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add: Callable = parser.add_argument
-    add("--photos", nargs="+", metavar="SPEC", help="folders or globs of parquet files, see eval.compare")
+    add("--photos", nargs="+", metavar="SPEC", help="folders or globs of parquet files, as eval.photos reads them")
     add("--model", default="embedded", metavar="DIR", help='folder or "embedded" (default)')
     add("--limit", type=at_least(2), metavar="N", help="only a random sample of N of each set, always the same")
     add("--scales", nargs="+", type=at_least(0, float), default=list(SCALES), metavar="S", help="fixed color scales")
@@ -223,7 +225,7 @@ def main(argv: list[str] | None = None) -> int:
             result = _measure(arguments)
             write_result(arguments.output, result)
     except (OSError, ValueError) as error:
-        parser.error(" ".join(str(error).split()))
+        parser.error(one_line(error))
     print(f"{render_table(result)}\n\n{describe(result)}")
     return 0
 
@@ -241,8 +243,9 @@ def _measure(arguments: argparse.Namespace) -> dict:
     sources = [(spec, *_load_colored(spec, arguments.limit)) for spec in arguments.photos]
     share_cores()
     from colorization import load_pipeline
+    from colorization.loading import EMBEDDED_DIRECTORY, EMBEDDED_MODEL
 
-    folder = model_folder(arguments.model)
+    folder = EMBEDDED_DIRECTORY if arguments.model == EMBEDDED_MODEL else Path(arguments.model)
     pipeline = load_pipeline(arguments.model)
     pipeline.check_automatic_color_scale()
     sets = []

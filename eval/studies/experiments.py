@@ -34,9 +34,9 @@ import yaml
 from colorization.cli import Parser, at_least
 
 from ..columns import METRICS, value_of
-from ..pages import render, write_text
+from ..files import package_versions, write_result, write_text
+from ..pages import render
 from ..runs import OUTPUT, read_score
-from ..summary import package_versions, write_result
 from ..tables import Cell, Row, Table
 from .alternatives import add_grid_arguments, keep, save_grid
 from .paired import NO_DIFFERENCE, Comparison, compare, remaining, student_interval
@@ -241,7 +241,8 @@ def measure(experiment: Experiment, seed: int, folder: Path, photos, lite2) -> t
     """Metrics of a trained experiment on photographs, as eval.sweep measures them, and the sampling's settings."""
     from colorization import load_pipeline
 
-    from ..sweep import make_grid, measure_run
+    from ..grid import make_grid
+    from ..measuring import measure_run
 
     if experiment.is_lora:
         pipeline = load_pipeline(general_model(folder.parent.parent, seed), adapter=folder)
@@ -267,7 +268,8 @@ def run_experiments(arguments: argparse.Namespace) -> list[str]:
     from colorization.loading import default_device
     from train.loop import TrainingStopped
 
-    from ..compare import PACKAGES, prepare_photos
+    from ..files import PACKAGES
+    from ..measuring import prepare_photos
     from ..metrics.lite2 import Lite2Features
     from ..photos import load_photos, set_name
 
@@ -280,7 +282,7 @@ def run_experiments(arguments: argparse.Namespace) -> list[str]:
         spec = arguments.adapted_dataset if experiment.group == ADAPTATION else arguments.dataset
         if spec not in sets:
             found = load_photos(_without_kind(spec), arguments.limit)
-            sets[spec] = prepare_photos(spec, found, lite2, None, print)
+            sets[spec] = prepare_photos(spec, found, lite2, print)
         result = {"experiment": experiment.name, "seed": seed, "changes": experiment.changes}
         file = results / f"{run_name(experiment.name, seed)}.json"
         results.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,8 @@ import numpy as np
 from colorization.cli import Parser, at_least, share_cores
 
 from ..columns import METRICS, show_metric
-from ..summary import package_versions, psnr_metric, to_tensor, write_result
+from ..files import package_versions, write_result
+from ..summary import psnr_metric, to_tensor
 from ..tables import Cell, Row, Table
 from .speed import EXAMPLES
 
@@ -169,9 +170,8 @@ def measure(spec: str, counts: Sequence[int], seed: int, limit: int | None, mode
 
     from colorization import load_pipeline
 
-    from ..datasets import list_photos
     from ..metrics.gray import is_gray
-    from ..photos import NamedPhoto, photo_seed
+    from ..photos import NamedPhoto, list_photos, photo_seed
 
     photos = list_photos(spec, limit)
     pipeline = load_pipeline(model)

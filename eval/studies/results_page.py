@@ -19,14 +19,15 @@ from pathlib import Path
 from colorization.cli import Parser
 from colorization.loading import EMBEDDED_DIRECTORY, EMBEDDED_MODEL
 
+from ..choosing import explain_choice
 from ..columns import METRICS
-from ..compare import weights_sha256
-from ..datasets import safe_id
-from ..pages import render, write_text
+from ..files import weights_sha256, write_result, write_text
+from ..pages import render
+from ..photos import safe_id
 from ..report import describe_group, write_report
 from ..runs import Run, group_runs, read_runs, read_score
-from ..summary import write_result
-from ..sweep import RESULT_FILE, Setting, explain_choice, sweep_table
+from ..setting import Setting
+from ..sweep_page import RESULT_FILE, sweep_table
 from ..tables import Cell, Row, Table, metric_table, rivals_table
 
 RESULTS = Path(__file__).parent.parent / "results"

@@ -35,7 +35,7 @@ from PIL import Image, ImageOps
 
 from colorization.cli import Parser, at_least, share_cores
 
-from ..summary import package_versions, write_result
+from ..files import package_versions, write_result
 from .speed import EXAMPLES, processor
 
 RESULTS = Path(__file__).parent.parent / "results" / "scale.json"

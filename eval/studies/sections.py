@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..choosing import standard_error
 from ..columns import HUE_SECTORS, METRICS, badness, show_metric, value_of
 from ..runs import GRAY, OUTPUT, Run
-from ..sweep import RESULT_FILE, Setting, standard_error, sweep_table
+from ..setting import Setting
+from ..sweep_page import RESULT_FILE, sweep_table
 from ..tables import Cell, Row, Table, metric_table
 from .alternatives import read_kept
 from .results_page import SCORES, describe_weights, generate_command
