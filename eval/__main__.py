@@ -5,6 +5,7 @@ import importlib
 import sys
 
 from colorization.cli import Parser
+from colorization.errors import one_line
 
 # Each is a module, see MODULES, with `add_arguments(parser)` and `run(arguments) -> exit status`.
 COMMANDS = {
@@ -52,16 +53,12 @@ def main(argv: list[str] | None = None) -> int:
         arguments = parser.parse_args(argv)
         return arguments.run(arguments)
     except OSError as error:
-        Parser().error(f"{error.filename}: {error.strerror}" if error.filename else _one_line(error))
+        Parser().error(f"{error.filename}: {error.strerror}" if error.filename else one_line(error))
     except (ValueError, ImportError) as error:
-        Parser().error(_one_line(error))
+        Parser().error(one_line(error))
     except KeyboardInterrupt:
         print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
         return 130
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 if __name__ == "__main__":

@@ -35,10 +35,3 @@ def render(template: str, **content: object) -> str:
     )
     environment.filters["markdown"] = markdown_text
     return environment.get_template(template).render(content)
-
-
-def write_text(file: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    from .summary import replace_file
-
-    replace_file(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))

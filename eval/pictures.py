@@ -1,7 +1,6 @@
 """Pictures of runs: the best, median and worst photographs as small grids."""
 
 import base64
-import csv
 import io
 import math
 from collections.abc import Callable, Sequence
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from .columns import METRICS
 from .photos import IMAGE_SUFFIXES
-from .runs import MANIFEST_FILE, PER_IMAGE_FILE, Run, read_manifest
+from .runs import MANIFEST_FILE, PER_IMAGE_FILE, Run, read_manifest, read_per_image
 
 THUMBNAIL_SIDE = 256  # pixels
 
@@ -62,14 +61,13 @@ def thumbnail(file: Path, gray: bool = False) -> str:
     return data_uri(stream.getvalue(), "image/jpeg")
 
 
-def rank_photographs(file: Path) -> tuple[str, list[tuple[str, float]]]:
-    """Ids and values of score_per_image.csv, best first, by LPIPS where it was measured, else by feature distance.
+def rank_photographs(folder: Path) -> tuple[str, list[tuple[str, float]]]:
+    """Ids and values of a run's photographs, best first, by LPIPS where it was measured, else by feature distance.
 
     Returns:
         The metric's name and the list; "" and nothing where neither was measured.
     """
-    with open(file, newline="", encoding="utf-8") as stream:
-        lines = list(csv.DictReader(stream))
+    lines = read_per_image(folder)
     for name in ("lpips", "feature_distance"):
         values = [(line["id"], float(line[name])) for line in lines if line.get("id") and line.get(name)]
         values = [(photo, value) for photo, value in values if math.isfinite(value)]
@@ -92,12 +90,13 @@ def find_pictures(run: Run, others: Sequence[Run]) -> dict[str, Picture]:
     photographs.
 
     Raises:
-        ValueError, KeyError, TypeError: a manifest is damaged.
+        ValueError, TypeError: a manifest is damaged.
     """
-    if (run.folder / MANIFEST_FILE).is_file():
+    entries = read_manifest(run.folder)
+    if entries is not None:
         return {
-            photo: Picture(run.folder, entry["file"], run.folder, entry["reference"], entry.get("caption") or "")
-            for photo, entry in read_manifest(run.folder).items()
+            photo: Picture(run.folder, entry["file"], run.folder, entry["reference"], entry["caption"] or "")
+            for photo, entry in entries.items()
         }
     donor = next((other for other in others if (other.folder / MANIFEST_FILE).is_file()), None)
     if donor is None:
@@ -123,8 +122,8 @@ def make_grids(run: Run, others: Sequence[Run], count: int, fail: Callable[[str]
         return []
     try:
         pictures = find_pictures(run, others)
-        name, ranked = rank_photographs(run.folder / PER_IMAGE_FILE)
-    except (ValueError, KeyError, TypeError) as error:
+        name, ranked = rank_photographs(run.folder)
+    except (ValueError, TypeError) as error:
         fail(f"{run.folder}: manifest or scores of its photographs are damaged: {error}")
         return []
     known = [(photo, value) for photo, value in ranked if photo in pictures]

@@ -13,7 +13,8 @@ from pathlib import Path
 from colorization.cli import at_least
 
 from .columns import METRICS
-from .pages import render, write_text
+from .files import write_text
+from .pages import render
 from .pictures import Grid, make_grids
 from .plots import draw_plots
 from .runs import OUTPUT, Run, captions_of, group_runs, read_runs

@@ -78,7 +78,8 @@ def metric_tables(runs: Sequence[Run]) -> list[Table]:
         shown = [metric for metric in metrics if metric.name in present]
         if shown:
             tables.append(metric_table(title, shown, runs))
-    return tables
+    words = words_table(runs)
+    return tables if words is None else [*tables, words]
 
 
 def metric_table(title: str, metrics: Sequence[Metric], runs: Sequence[Run]) -> Table:
@@ -97,6 +98,21 @@ def metric_table(title: str, metrics: Sequence[Metric], runs: Sequence[Run]) -> 
         for cells, of in variants.values():  # one row unless runs differ, as they do with another VAE
             suffix = "" if len(variants) == 1 else f", of {', '.join(of)}"
             table.rows.append(Row(label + suffix, cells, pseudo=True))
+    return table
+
+
+def words_table(runs: Sequence[Run]) -> Table | None:
+    """The color-word hit rate by word, of runs whose photographs were colored with every word; None without any."""
+    rates = {run.label: run.metric("color_word_hit_rate") or {} for run in runs}
+    rates = {label: rate for label, rate in rates.items() if "by_word" in rate}
+    if not rates:
+        return None
+    words = list(next(iter(rates.values()))["by_word"])
+    table = Table("Color words", ["pairs", "hit rate", "without the word", *words], [])
+    for label, rate in rates.items():
+        shown = [show_metric(rate, ".1%"), show_metric({"value": rate["unprompted"]}, ".1%")]
+        shown += [show_metric(rate["by_word"][word], ".0%") for word in words]
+        table.rows.append(Row(label, [Cell(str(rate["n"])), *map(Cell, shown)]))
     return table
 
 

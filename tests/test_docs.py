@@ -6,7 +6,7 @@ import re
 import pytest
 
 from colorization.loading import EMBEDDED_DIRECTORY
-from eval.compare import weights_sha256
+from eval.files import weights_sha256
 from eval.studies import color_scale
 from eval.studies.ledger import LEDGER, RESULTS, read_entries
 from train.benchmark import describe

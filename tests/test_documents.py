@@ -6,6 +6,7 @@ import pytest
 
 from eval.columns import HUE_SECTORS, METRICS, show_metric
 from eval.runs import GRAY
+from eval.setting import Setting
 from eval.studies import alternatives, experiment_tables, samplers, seeds, shipped
 from eval.studies.command import STUDIES
 from eval.studies.documents import PAGES, TABLES, fill
@@ -16,7 +17,6 @@ from eval.studies.scored import rows_of_sweep, settings_of_sweep
 from eval.studies.sections import verdict
 from eval.studies.shipped import read_kept_scores
 from eval.studies.variants import EFFECTS, NOISE_EFFECT, read_experiments
-from eval.sweep import Setting
 
 ROOT = Path(__file__).parent.parent
 LONGEST_PAGE = 120  # lines

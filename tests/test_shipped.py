@@ -8,10 +8,10 @@ from studying import ledger_in, study
 from test_report import DATA, make_score, metric, write_run
 from test_sweep import GRAY, row
 
+from eval.choosing import choose_setting
 from eval.studies.documents import results_page
 from eval.studies.ledger import record
 from eval.studies.scale import entry_of
-from eval.sweep import choose_setting
 
 
 @pytest.fixture

@@ -345,7 +345,7 @@ class TestEvaluation:
             ([], "no color scales were measured"),
             (["--run"], "--photos is required"),
             (["--run", "--photos", "nowhere"], "nowhere"),
-            (["--run", "--photos", photo_folder, "--model", "x/y"], "model 'x/y' is neither"),
+            (["--run", "--photos", photo_folder, "--model", "x/y"], "model 'x/y' is not on this machine"),
             (["--run", "--photos", single], "at least 2 color photographs, got 1"),
             (["--run", "--photos", photo_folder, "--model", tmp_path / "model"], "vividness"),
         ):

@@ -14,7 +14,6 @@ included: a picture left gray is a miss.
 """
 
 import functools
-from collections.abc import Callable, Sequence
 
 import numpy as np
 from PIL import Image
@@ -22,7 +21,6 @@ from PIL import Image
 from colorization.color import LUMA_WEIGHTS
 from colorization.color_words import COLOR_WORDS, name_colors
 
-from ..photos import NamedPhoto, photo_seed
 from .pixels import bootstrap_interval, wilson_interval
 
 HUE_WORDS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown")
@@ -31,13 +29,10 @@ _LONG_SIDE = 96
 _CENTER_SPREAD = 0.35
 _GRID_STEP = 5  # between the sRGB values that are tried to learn which luma has which colors
 
-# Colors pictures: (grays or colors, prompts, seeds) -> RGB uint8, each of its picture's size.
-Colorizer = Callable[[Sequence[np.ndarray], Sequence[str], Sequence[int]], list[np.ndarray]]
 
-
-def has_usable_label(photo: NamedPhoto) -> bool:
-    """Whether the photograph has a label that names no color."""
-    words = photo.label.lower().split()
+def is_usable_label(label: str) -> bool:
+    """Whether a label says something and names no color."""
+    words = label.lower().split()
     return bool(words) and not set(words) & {*COLOR_WORDS, "grey"}
 
 
@@ -79,43 +74,21 @@ def _luma(rgb: np.ndarray) -> np.ndarray:
     return (rgb @ np.array(LUMA_WEIGHTS)).round().astype(np.uint8)
 
 
-def measure_color_words(
-    photos: Sequence[NamedPhoto], color: Colorizer, seed: int, progress: Callable[[int], None] = lambda n: None
-) -> dict:
-    """Color every photograph with every word and count.
+def word_hit_rate(verdicts: np.ndarray, seed: int) -> dict:
+    """Color-word hit rate with its interval.
 
     The interval of the whole rate comes from resampling photographs, since the eight pairs of one are not independent;
     those of single words, one pair a photograph, are Wilson's.
 
     Args:
-        photos: with usable labels, at least one.
-        color: the model.
-        seed: each photograph's noise comes from it and is the same for all words.
-        progress: called with the number of pictures that were colored.
+        verdicts: `(photographs, words of HUE_WORDS, 2)`: whether the picture with the word and the one without it have
+            that color, 1 or 0; NaN where it cannot be shown.
+        seed: of the resampling.
 
     Returns:
         `value` (hits / n), `n` (pairs that can be hits), `interval` (95%), `unprompted` (the same pairs' rate without
         the color word), `photographs`, `not_showable` (pairs left out), and `by_word` with the same for each word.
-
-    Raises:
-        ValueError: no photograph, or one without a usable label.
     """
-    unusable = [photo.id for photo in photos if not has_usable_label(photo)]
-    if unusable or not photos:
-        raise ValueError(f"`photos` must have labels that name no color: {unusable[0] if unusable else 'got none'}")
-    verdicts = []  # for each photograph and word: hit with the word, hit without it; NaN where it cannot be shown
-    for photo in photos:
-        gray = photo.pixels()
-        prompts = [f"{word} {photo.label}" for word in HUE_WORDS] + [photo.label]
-        *colored, plain = color([gray] * len(prompts), prompts, [photo_seed(seed, photo)] * len(prompts))
-        progress(len(prompts))
-        pairs = [(judge(image, word), judge(plain, word)) for image, word in zip(colored, HUE_WORDS, strict=True)]
-        verdicts.append([[np.nan if None in pair else float(hit) for hit in pair] for pair in pairs])
-    return _summarize(np.array(verdicts), seed)
-
-
-def _summarize(verdicts: np.ndarray, seed: int) -> dict:
-    """The result of :func:`measure_color_words` from its `(photographs, words, 2)` verdicts."""
     counted = ~np.isnan(verdicts[..., 0])
     hits = np.nan_to_num(verdicts).astype(int)
     by_word = {word: _rates(hits[:, k], counted[:, k]) for k, word in enumerate(HUE_WORDS)}

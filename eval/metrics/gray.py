@@ -1,4 +1,4 @@
-"""Which photographs have no color to speak of."""
+"""Gray photographs: what a colorizer sees, and which originals have no color to speak of."""
 
 import numpy as np
 from PIL import Image
@@ -28,3 +28,13 @@ def is_gray(pixels: np.ndarray) -> bool:
     image = Image.fromarray(pixels)
     image.thumbnail((MEASURED_SIDE, MEASURED_SIDE), Image.Resampling.BOX)
     return channel_difference(np.array(image)) <= GRAY_LIMIT
+
+
+def luma_of(pixels: np.ndarray) -> np.ndarray:
+    """Rec. 601 luma `(height, width)` uint8 of RGB `(height, width, 3)` uint8."""
+    return np.array(Image.fromarray(pixels).convert("L"))
+
+
+def gray_version(pixels: np.ndarray) -> np.ndarray:
+    """Three equal channels of luma: what a model that does nothing returns."""
+    return np.stack([luma_of(pixels)] * 3, axis=-1)

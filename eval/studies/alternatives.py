@@ -13,13 +13,11 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from colorization.loading import EMBEDDED_DIRECTORY, EMBEDDED_MODEL, baseline_folder
-
 from ..columns import METRICS
 from ..report import describe_group
 from ..tables import Cell, Table, metric_table
 from .ledger import Entry, read_entries, read_json, record
-from .scored import entry_of_score, read_scored, run_of
+from .scored import entry_of_score, model_folder, read_scored, run_of
 from .sections import Section, show_sections
 
 STUDY = "alternatives"
@@ -58,17 +56,8 @@ def make_entry(label: str, folder: Path, training: Path | None) -> Entry:
             raise ValueError(f"argument --add: {training} has no summary.json: its training is not finished")
         stored = read_json(file)
         summary = {name: stored[name] for name in TRAINING_KEPT}
-    parameters = count_parameters(_model_folder(score["run"]["model"]))
+    parameters = count_parameters(model_folder(score["run"]["model"]))
     return entry_of_score(STUDY, label, score, SHOWN, parameters=parameters, training=summary)
-
-
-def _model_folder(model: str) -> Path:
-    if model == EMBEDDED_MODEL:
-        return EMBEDDED_DIRECTORY
-    folder = baseline_folder(model) or Path(model)
-    if not folder.is_dir():
-        raise ValueError(f"argument --add: the model {model!r} is not on this machine")
-    return folder
 
 
 def count_parameters(folder: Path) -> int:

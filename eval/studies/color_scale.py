@@ -18,12 +18,13 @@ import numpy as np
 from colorization.cli import at_least, share_cores
 
 from ..columns import show_metric
-from ..compare import PACKAGES, model_folder, weights_sha256
+from ..files import PACKAGES, package_versions, weights_sha256
 from ..metrics.gray import is_gray
 from ..photos import NamedPhoto, load_photos, photo_seed, set_name
 from ..runs import OUTPUT
-from ..summary import absent, mean_metric, package_versions, psnr_metric, to_tensor
+from ..summary import absent, mean_metric, psnr_metric, to_tensor
 from .ledger import Entry, read_entries, record, shown
+from .scored import model_folder
 
 if TYPE_CHECKING:  # torch is imported once the arguments are known to be good
     from colorization import ColorizationPipeline

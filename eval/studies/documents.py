@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..columns import HUE_SECTORS, METRICS
-from ..pages import render, write_text
+from ..files import write_text
+from ..pages import render
 from ..runs import GRAY, VAE
-from ..sweep import Setting
+from ..setting import Setting
 from ..tables import PSEUDO_LABELS, Table, rivals_table
 from . import (
     alternatives,

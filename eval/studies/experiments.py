@@ -25,7 +25,7 @@ import yaml
 
 from colorization.cli import at_least
 
-from ..summary import package_versions
+from ..files import package_versions
 from .experiment_tables import EVALUATION_SEED, SHOWN, STUDY, Trained, read_trained, sections
 from .ledger import Entry, read_json, record, shown
 from .sections import show_sections
@@ -138,7 +138,8 @@ def measure(experiment: Experiment, seed: int, folder: Path, photos, lite2) -> t
     """Metrics of a trained experiment on photographs, as eval.sweep measures them, and the sampling's settings."""
     from colorization import load_pipeline
 
-    from ..sweep import make_grid, measure_run
+    from ..grid import make_grid
+    from ..measuring import measure_run
 
     if experiment.is_lora:
         pipeline = load_pipeline(general_model(folder.parent.parent, seed), adapter=folder)
@@ -164,8 +165,9 @@ def run_experiments(arguments: argparse.Namespace) -> list[str]:
     from colorization.loading import default_device
     from train.loop import TrainingStopped
 
-    from ..compare import PACKAGES, prepare_photos
-    from ..features import Lite2Features
+    from ..files import PACKAGES
+    from ..measuring import prepare_photos
+    from ..metrics.lite2 import Lite2Features
     from ..photos import load_photos, set_name
 
     diffusers.utils.logging.disable_progress_bar()
@@ -178,7 +180,7 @@ def run_experiments(arguments: argparse.Namespace) -> list[str]:
         spec = arguments.adapted_dataset if experiment.group == ADAPTATION else arguments.dataset
         if spec not in sets:
             found = load_photos(_without_kind(spec), arguments.limit)
-            sets[spec] = prepare_photos(spec, found, lite2, None, print)
+            sets[spec] = prepare_photos(spec, found, lite2, print)
         name = f"{experiment.name}, seed {seed}"
         settings = {"experiment": experiment.name, "seed": seed, "changes": experiment.changes}
         failure = None

@@ -19,8 +19,9 @@ import numpy as np
 from colorization.cli import at_least, share_cores
 
 from ..columns import METRICS, show_metric
+from ..files import package_versions
 from ..runs import OUTPUT
-from ..summary import package_versions, psnr_metric, to_tensor
+from ..summary import psnr_metric, to_tensor
 from ..tables import Cell, Row, Table
 from .examples import EXAMPLES
 from .ledger import Entry, read_entries, record, without_nothing
@@ -169,9 +170,8 @@ def measure(spec: str, counts: Sequence[int], seed: int, limit: int | None, mode
 
     from colorization import load_pipeline
 
-    from ..datasets import list_photos
     from ..metrics.gray import is_gray
-    from ..photos import NamedPhoto, photo_seed
+    from ..photos import NamedPhoto, list_photos, photo_seed
 
     photos = list_photos(spec, limit)
     pipeline = load_pipeline(model)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from ..summary import replace_file
+from ..files import replace_file
 
 RESULTS = Path(__file__).parent.parent / "results"
 LEDGER = RESULTS / "ledger.jsonl"

@@ -9,8 +9,10 @@ import argparse
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from ..choosing import CHOICES, RATIO, standard_error
 from ..columns import METRICS, show_metric, value_of
-from ..sweep import CHOICES, RATIO, Setting, standard_error, sweep_table
+from ..setting import Setting
+from ..sweep_page import sweep_table
 from .ledger import Entry, read_entries, record
 from .scored import by_model, entries_of_sweep, of_model, read_sweep, rows_of_sweep, settings_of_sweep, sweep_command
 from .sections import Section, show_sections, verdict

@@ -33,8 +33,8 @@ from PIL import Image, ImageOps
 
 from colorization.cli import at_least, share_cores
 
+from ..files import package_versions
 from ..runs import OUTPUT
-from ..summary import package_versions
 from ..tables import Cell, Row, Table
 from .examples import EXAMPLES
 from .ledger import Entry, read_entries, record

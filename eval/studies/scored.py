@@ -4,11 +4,12 @@ import shlex
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from colorization.loading import EMBEDDED_DIRECTORY, EMBEDDED_MODEL
+from colorization.loading import EMBEDDED_DIRECTORY, EMBEDDED_MODEL, baseline_folder
 
-from ..compare import weights_sha256
+from ..files import weights_sha256
 from ..runs import GRAY, OUTPUT, Run, read_score
-from ..sweep import RESULT_FILE, Setting
+from ..setting import Setting
+from ..sweep_page import RESULT_FILE
 from .ledger import Entry, read_json, shown, without_nothing
 
 SHIPPED = "embedded"  # folder of the shipped model's whole scores, beside the ledger
@@ -55,6 +56,14 @@ def read_scored(run: Path) -> dict:
             raise ValueError(f"argument --add: {run} was not made by python -m eval generate: it has no {name!r}")
         check_relative(f"argument --add: {run}", score["run"][name])
     return score
+
+
+def model_folder(model: str) -> Path:
+    """Where a model's weights are; ValueError where they are not on this machine."""
+    folder = EMBEDDED_DIRECTORY if model == EMBEDDED_MODEL else baseline_folder(model) or Path(model)
+    if not folder.is_dir():
+        raise ValueError(f"the model {model!r} is not on this machine")
+    return folder
 
 
 def check_relative(what: str, name: str) -> None:

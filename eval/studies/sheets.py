@@ -18,8 +18,8 @@ from PIL import Image, ImageDraw, ImageFont
 from colorization.cli import at_least
 from colorization.image_io import read_settings
 
-from ..generate import MANIFEST_FILE, OUTPUTS, REFERENCES, read_lines
-from ..summary import replace_file
+from ..files import replace_file
+from ..runs import MANIFEST_FILE, OUTPUTS, REFERENCES, read_lines
 
 HEADERS = ("input (luminance)", "colored", "original")
 MARGIN = 8

@@ -14,12 +14,14 @@ from pathlib import Path
 
 from colorization.loading import EMBEDDED_DIRECTORY, EMBEDDED_MODEL
 
+from ..choosing import choose_setting, explain_choice
 from ..columns import METRICS
-from ..datasets import safe_id
+from ..files import write_result
+from ..photos import safe_id
 from ..report import describe_group, write_report
 from ..runs import SCORE_FILE, Run, group_runs, read_runs, read_score
-from ..summary import write_result
-from ..sweep import Setting, choose_setting, explain_choice, sweep_table
+from ..setting import Setting
+from ..sweep_page import sweep_table
 from ..tables import metric_table
 from .ledger import Entry, read_entries, read_json, record
 from .samplers import KEPT

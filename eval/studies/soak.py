@@ -36,8 +36,8 @@ from PIL import Image
 
 from colorization.cli import at_least
 
+from ..files import package_versions
 from ..runs import OUTPUT
-from ..summary import package_versions
 from .examples import make_photo
 from .ledger import Entry, read_entries, record
 from .machine import describe_machine

@@ -18,8 +18,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ..files import package_versions
 from ..runs import OUTPUT
-from ..summary import package_versions
 from .examples import make_photo
 from .ledger import Entry, read_entries, record
 from .machine import describe_machine
