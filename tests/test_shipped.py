@@ -81,3 +81,18 @@ def test_what_cannot_be_kept_is_refused(run, tmp_path, capsys):
     )
     other = make_score(run={"dataset_name": "x", "model": "baseline:gan"})
     assert "not of the shipped model" in refused("--add", write_run(tmp_path / "other", other))
+
+
+def test_checkpoints_are_compared_in_two_tables(tmp_path, capsys):
+    rate = {"value": 0.5, "n": 8, "interval": [0.2, 0.8], "unprompted": 0.25}
+    words = rate | {"by_word": {"red": rate, "blue": rate}}
+    measured = {"plain": {"fd_lite2": metric(None, reason="few")}, "words": {"color_word_hit_rate": words}}
+    for name, values in measured.items():
+        capsys.readouterr()
+        score = make_score(run={"dataset_name": "photos"}, chroma_error=metric(15.0), **values)
+        assert study(tmp_path, "checkpoints", "--add", "gpu", write_run(tmp_path / name, score)) == 0
+    compared, prompted = capsys.readouterr().out.strip().split("\n\n")
+    assert "| photos | 12 | gpu | n/a | n/a | 0.0123 ± 0.0021 | 22.00 (21.00 to 23.00) | 9.00" in compared
+    assert compared.count("\n") == 2  # the run with color words has a table of its own
+    figures = "8 | 50.0% (20.0% to 80.0%) | 25.0% | 50% (20% to 80%) | 50% (20% to 80%)"
+    assert f"| photos | 12 | gpu | {figures} |" in prompted and "| red | blue |" in prompted
