@@ -14,10 +14,10 @@ test: $(VENV)/dev.stamp
 	$(VENV)/bin/python -m pytest
 
 benchmark: $(VENV)/dev.stamp
-	$(VENV)/bin/python -m eval.studies.speed
+	$(VENV)/bin/python -m eval study speed --run
 
 soak: $(VENV)/dev.stamp
-	$(VENV)/bin/python -m eval.studies.soak
+	$(VENV)/bin/python -m eval study soak --run
 
 # make space REPO=user/name
 space: $(VENV)/run.stamp

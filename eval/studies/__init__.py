@@ -1,1 +1,1 @@
-"""Measurements behind the pages in docs/: experiments, comparisons, speed and soak tests, and what draws the pages."""
+"""The studies behind the documents' figures; `python -m eval study` lists them, see `eval.studies.command`."""

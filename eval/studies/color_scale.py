@@ -1,8 +1,8 @@
 """Compare color scales: fixed ones, and the one that the model chooses for each photograph (`color_scale="auto"`).
 
-    python -m eval.studies.color_scale --photos data/free-photos "data/tiny-imagenet-64/validation-*.parquet" \\
-      --limit 300 --output eval/results/color-scale.json
-    python -m eval.studies.color_scale --table eval/results/color-scale.json
+    python -m eval study color-scale --run --photos data/free-photos "data/tiny-imagenet-64/validation-*.parquet" \\
+      --limit 300
+    python -m eval study color-scale
 
 Every photograph is sampled once, with the model's default settings and without a prompt, and rendered at every scale.
 Two more rules say what "auto" owes to what: "equal" gives all photographs of a set the same colorfulness, the mean of
@@ -10,27 +10,26 @@ those predicted, and "oracle" gives each its original's, as if the prediction we
 """
 
 import argparse
-import json
-import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from colorization.cli import Parser, at_least, share_cores
-from colorization.errors import one_line
+from colorization.cli import at_least, share_cores
 
 from ..columns import show_metric
-from ..files import PACKAGES, package_versions, weights_sha256, write_result
+from ..files import PACKAGES, package_versions, weights_sha256
 from ..metrics.gray import is_gray
 from ..photos import NamedPhoto, load_photos, photo_seed, set_name
+from ..runs import OUTPUT
 from ..summary import absent, mean_metric, psnr_metric, to_tensor
+from .ledger import Entry, read_entries, record, shown
+from .scored import model_folder
 
 if TYPE_CHECKING:  # torch is imported once the arguments are known to be good
     from colorization import ColorizationPipeline
 
-FORMAT = 1
+STUDY = "color-scale"
 SCALES = (0.5, 1.0, 1.25, 1.5, 1.75, 2.0)
 AUTO, EQUAL, ORACLE = "auto", "equal", "oracle"
 RULES = {
@@ -147,86 +146,120 @@ def difference_metrics(scores: np.ndarray, others: np.ndarray, actual: np.ndarra
     }
 
 
+# The ledger
+
+PREDICTION_SHOWN = ("mean_absolute_error", "mean_absolute_error_of_median", "rank_correlation")
+RULE_SHOWN = ("colorfulness_difference", "difference_of_means", "psnr")
+OF_AUTO = "auto_minus_"  # how names of metrics begin that say by how much "auto" exceeds a rule
+
+
+def entries_of(measured: dict) -> list[Entry]:
+    """What was measured as entries, one for each set and rule; the prediction's errors are with "auto"."""
+    common = {key: measured[key] for key in ("model", "weights_sha256", "vividness_sha256", "seed")}
+    entries = []
+    for number, of_set in enumerate(measured["sets"]):
+        for rule, metrics in of_set["rows"].items():
+            kept = shown(metrics, RULE_SHOWN)
+            if rule == AUTO:
+                kept |= shown(of_set["prediction"], PREDICTION_SHOWN)
+            else:
+                against = shown(of_set["auto_minus"][rule], RULE_SHOWN)
+                kept |= {f"{OF_AUTO}{name}": entry for name, entry in against.items()}
+            settings = common | {"rule": rule, "set": number, "rendered_scale": metrics["color_scale"]}
+            settings |= measured["settings"]
+            data = of_set["data"] | {"geometry": measured["geometry"]}
+            name = f"{of_set['data']['name']}: {rule}"
+            entries.append(Entry(STUDY, name, data, settings, {OUTPUT: kept}, measured["versions"]))
+    return entries
+
+
+def sets_of(entries: Sequence[Entry]) -> list[dict[str, Entry]]:
+    """Entries by rule, a dictionary for each set: fixed scales by their size, then the rules."""
+
+    def place(entry: Entry) -> tuple[int, float]:
+        rule = entry.settings["rule"]
+        return (1, list(RULES).index(rule)) if rule in RULES else (0, float(rule))
+
+    numbers = sorted({entry.settings["set"] for entry in entries})
+    return [
+        {e.settings["rule"]: e for e in sorted(entries, key=place) if e.settings["set"] == number}
+        for number in numbers
+    ]
+
+
 # The table
 
 
-def best_fixed(entry: dict) -> str:
+def best_fixed(of_set: dict[str, Entry]) -> str:
     """The fixed scale of a set whose colorfulness differs least from the originals', in hindsight."""
-    fixed = [rule for rule in entry["rows"] if rule not in RULES]
-    return min(fixed, key=lambda rule: entry["rows"][rule]["colorfulness_difference"]["value"])
+    fixed = [rule for rule in of_set if rule not in RULES]
+    return min(fixed, key=lambda rule: of_set[rule].metrics["colorfulness_difference"]["value"])
 
 
-def render_table(result: dict) -> str:
-    """The result as Markdown: a row for each rule, three columns for each set of photographs."""
-    sets = result["sets"]
+def render_table(sets: Sequence[dict[str, Entry]]) -> str:
+    """Markdown: a row for each rule, three columns for each set of photographs."""
     titles = ("delta per photograph", "delta of means", "PSNR")
-    heads = [f"{entry['data']['name']} ({entry['data']['n']}): {title}" for entry in sets for title in titles]
+    data = [of_set[AUTO].data for of_set in sets]
+    heads = [f"{of['name']} ({of['n']}): {title}" for of in data for title in titles]
     lines = [f"| color scale | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|"]
-    for rule in sets[0]["rows"]:
+    for rule in sets[0]:
         cells = []
-        for entry in sets:
-            row = entry["rows"][rule]
-            cells.append(show_metric(row["colorfulness_difference"], ".1f"))
-            cells += [f"{row['difference_of_means']['value']:.1f}", show_metric(row["psnr"], ".2f")]
+        for metrics in (of_set[rule].metrics for of_set in sets):
+            cells.append(show_metric(metrics["colorfulness_difference"], ".1f"))
+            cells += [f"{metrics['difference_of_means']['value']:.1f}", show_metric(metrics["psnr"], ".2f")]
         lines.append(f"| {RULES.get(rule, rule)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def describe(result: dict) -> str:
+def describe(sets: Sequence[dict[str, Entry]]) -> str:
     """What the result says of "auto", in a sentence for each set."""
     sentences = []
-    for entry in result["sets"]:
-        best, prediction = best_fixed(entry), entry["prediction"]
-        against = entry["auto_minus"][best]
-        gain = against["colorfulness_difference"]
+    for of_set in sets:
+        best, auto = best_fixed(of_set), of_set[AUTO]
+        gain, psnr = (of_set[best].metrics[f"{OF_AUTO}{name}"] for name in ("colorfulness_difference", "psnr"))
         low, high = gain["interval"]
         verdict = "nearer to" if high < 0 else "farther from" if low > 0 else "no nearer to (within the uncertainty)"
         sentences.append(
-            f"On {entry['data']['name']} (n = {entry['data']['n']}) the result is {verdict} the original's "
+            f"On {auto.data['name']} (n = {auto.data['n']}) the result is {verdict} the original's "
             f"colorfulness than with the best fixed scale, {best}: {show_metric(gain, '+.1f')}, PSNR "
-            f"{show_metric(against['psnr'], '+.2f')} dB; the prediction's own error is "
-            f"{prediction['mean_absolute_error']['value']:.1f} against "
-            f"{prediction['mean_absolute_error_of_median']['value']:.1f} of the best constant, its rank correlation "
-            f"{show_metric(prediction['rank_correlation'], '.2f')}."
+            f"{show_metric(psnr, '+.2f')} dB; the prediction's own error is "
+            f"{auto.metrics['mean_absolute_error']['value']:.1f} against "
+            f"{auto.metrics['mean_absolute_error_of_median']['value']:.1f} of the best constant, its rank correlation "
+            f"{show_metric(auto.metrics['rank_correlation'], '.2f')}."
         )
     return " ".join(sentences)
+
+
+def show(entries: Sequence[Entry]) -> str:
+    """Table and sentences; ValueError where nothing was measured."""
+    if not entries:
+        raise ValueError("no color scales were measured: add --run and --photos")
+    sets = sets_of(entries)
+    return f"{render_table(sets)}\n\n{describe(sets)}"
 
 
 # Command
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = Parser(
-        prog="python -m eval.studies.color_scale",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add: Callable = parser.add_argument
-    add("--photos", nargs="+", metavar="SPEC", help="folders or globs of parquet files, as eval.photos reads them")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of this study."""
+    add = parser.add_argument
+    add("--run", action="store_true", help="measure, in place of what is in the ledger")
+    add("--photos", nargs="+", default=[], metavar="SPEC", help="folders or globs of parquet files")
     add("--model", default="embedded", metavar="DIR", help='folder or "embedded" (default)')
     add("--limit", type=at_least(2), metavar="N", help="only a random sample of N of each set, always the same")
     add("--scales", nargs="+", type=at_least(0, float), default=list(SCALES), metavar="S", help="fixed color scales")
     add("--seed", type=at_least(0), default=0, metavar="N", help="of noise and resampling (default: 0)")
-    add("--output", type=Path, metavar="FILE", help="the JSON to write")
-    add("--table", type=Path, metavar="FILE", help="only print the table of this JSON")
-    return parser
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Entry point; returns the exit status."""
-    parser = build_parser()
-    arguments = parser.parse_args(argv)
-    try:
-        if arguments.table is not None:
-            result = json.loads(arguments.table.read_text(encoding="utf-8"))
-        elif arguments.photos is None or arguments.output is None:
-            parser.error("arguments --photos and --output are required")
-        else:
-            result = _measure(arguments)
-            write_result(arguments.output, result)
-    except (OSError, ValueError) as error:
-        parser.error(one_line(error))
-    print(f"{render_table(result)}\n\n{describe(result)}")
+def run(arguments: argparse.Namespace) -> int:
+    """Measure where asked to, and print what is in the ledger; returns the exit status. ValueError where photographs
+    or model cannot be used."""
+    if arguments.run:
+        if not arguments.photos:
+            raise ValueError("argument --photos is required with --run")
+        record(entries_of(_measure(arguments)), arguments.ledger, lambda entry: entry.study == STUDY)
+    print(show(read_entries(STUDY, arguments.ledger)))
     return 0
 
 
@@ -243,9 +276,8 @@ def _measure(arguments: argparse.Namespace) -> dict:
     sources = [(spec, *_load_colored(spec, arguments.limit)) for spec in arguments.photos]
     share_cores()
     from colorization import load_pipeline
-    from colorization.loading import EMBEDDED_DIRECTORY, EMBEDDED_MODEL
 
-    folder = EMBEDDED_DIRECTORY if arguments.model == EMBEDDED_MODEL else Path(arguments.model)
+    folder = model_folder(arguments.model)
     pipeline = load_pipeline(arguments.model)
     pipeline.check_automatic_color_scale()
     sets = []
@@ -255,7 +287,6 @@ def _measure(arguments: argparse.Namespace) -> dict:
     config = pipeline.config
     names = ("num_inference_steps", "guidance_scale", "sampler", "color_scale")
     return {
-        "format": FORMAT,
         "model": arguments.model,
         "weights_sha256": weights_sha256(folder),
         "vividness_sha256": weights_sha256(folder / "vividness"),
@@ -265,7 +296,3 @@ def _measure(arguments: argparse.Namespace) -> dict:
         "sets": sets,
         "versions": package_versions(PACKAGES),
     }
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,7 +1,7 @@
 """What color hints do: how well the hinted pixels are met, and how much closer the picture gets to its original.
 
-    python -m eval.studies.hints                                          # the photographs of examples/
-    python -m eval.studies.hints --dataset imagefolder:photos --output hints.json
+    python -m eval study hints --run                                    # the photographs of examples/
+    python -m eval study hints --run --dataset imagefolder:photos
 
 For every photograph k random pixels get hints, once with the original's own colors and once with arbitrary ones: of a
 random hue, as vivid as the pixel's luma allows. At the hints CIEDE2000 is measured between the picture and the hint's
@@ -11,27 +11,27 @@ the model's hints have ("solver") and without a limit as in Levin, Lischinski an
 """
 
 import argparse
-import json
 import math
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
-from colorization.cli import Parser, at_least, share_cores
+from colorization.cli import at_least, share_cores
 
 from ..columns import METRICS, show_metric
-from ..files import package_versions, write_result
+from ..files import package_versions
+from ..runs import OUTPUT
 from ..summary import psnr_metric, to_tensor
 from ..tables import Cell, Row, Table
-from .speed import EXAMPLES
+from .examples import EXAMPLES
+from .ledger import Entry, read_entries, record, without_nothing
+from .sections import Section, show_sections
 
-RESULTS = Path(__file__).parent.parent / "results" / "hints.json"
+STUDY = "hints"
 COUNTS = (1, 5, 20)
 CLOSE = 10.0  # CIEDE2000
 PACKAGES = ("torch", "diffusers", "transformers", "numpy", "scipy", "pillow")
-FORMAT = 1
+WAYS = ("model", "solver", "solver_unlimited")
 
 
 def random_hints(original: np.ndarray, count: int, rng: np.random.Generator) -> tuple[list, list]:
@@ -152,7 +152,7 @@ def summarize(photos: Sequence[dict], counts: Sequence[int], seed: int) -> dict:
                 "share_within_10": float((errors <= CLOSE).mean()),
                 "n": len(errors),
             }
-        for way in ("model", "solver", "solver_unlimited"):
+        for way in WAYS:
             values = np.array([photo["psnr"][way, count] for photo in photos])
             part["psnr"][way] = psnr_metric(values, rng)
             part["psnr_gain"][way] = psnr_metric(values, rng, plain)
@@ -189,7 +189,6 @@ def measure(spec: str, counts: Sequence[int], seed: int, limit: int | None, mode
         raise ValueError(f"argument --dataset: {spec} holds no color photographs")
     config = pipeline.config
     return {
-        "format": FORMAT,
         "dataset": photos.name,
         "n": len(measured),
         "seed": seed,
@@ -205,47 +204,72 @@ def measure(spec: str, counts: Sequence[int], seed: int, limit: int | None, mode
     }
 
 
-def hints_table(measured: dict) -> Table:
-    """PSNR with color hints: of the model, and of the optimization that spreads the hints without a model.
+def entries_of(measured: dict) -> list[Entry]:
+    """What :func:`measure` found as entries: one without hints, one for each number and way to use them."""
 
-    Args:
-        measured: what this command wrote.
-    """
-    form = METRICS["psnr"].form
-    rows = {"0": [show_metric(measured["psnr_without_hints"], form), "n/a"]}
+    def entry(name: str, metrics: dict, **settings: object) -> Entry:
+        data = {"name": measured["dataset"], "n": measured["n"]}
+        settings |= {"model": measured["model"], "seed": measured["seed"]} | measured["settings"]
+        metrics = {key: without_nothing(value) for key, value in metrics.items()}
+        return Entry(STUDY, name, data, settings, {OUTPUT: metrics}, measured["versions"])
+
+    entries = [entry("model, 0 hints", {"psnr": measured["psnr_without_hints"]}, way="model", hints=0)]
     for count, found in measured["hints_per_photograph"].items():
-        rows[count] = [show_metric(found["psnr"][name], form) for name in ("model", "solver_unlimited")]
-    columns = ["shipped model, PSNR (dB)", "optimization alone, PSNR (dB)"]
-    return Table("", columns, [Row(count, [Cell(text) for text in texts]) for count, texts in rows.items()])
+        for way in WAYS:
+            metrics = {"psnr": found["psnr"][way]}
+            if way == "model":
+                for colors, errors in found["ciede2000_at_hints"].items():
+                    metrics[f"hint_error_{colors}"] = {"value": errors["median"], **errors}
+            entries.append(entry(f"{way}, {count} hints", metrics, way=way, hints=int(count)))
+    return entries
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit status."""
-    parser = Parser(
-        prog="python -m eval.studies.hints", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--dataset", default=f"imagefolder:{EXAMPLES}", metavar="SPEC", help="imagefolder:PATH or what else has color"
-    )
-    parser.add_argument("--limit", type=at_least(1), metavar="N", help="only a random sample of N, always the same")
-    parser.add_argument("--counts", nargs="+", type=at_least(1), default=COUNTS, metavar="K", help="hints at a time")
-    parser.add_argument("--seed", type=at_least(0), default=0, metavar="N", help="of noise and hints (default: 0)")
-    parser.add_argument("--model", default="embedded", metavar="ID_OR_DIR", help='default: "embedded"')
-    parser.add_argument("--steps", type=at_least(1), metavar="N", help="sampling steps (default: the model's)")
-    parser.add_argument("--output", type=Path, default=RESULTS, metavar="FILE", help=f"default: {RESULTS.name}")
-    arguments = parser.parse_args(argv)
-    share_cores()
-    try:
+def hints_table(entries: Sequence[Entry]) -> Table:
+    """PSNR with color hints: of the model, and of the optimization that spreads the hints without a model."""
+    by_way = {(entry.settings["way"], entry.settings["hints"]): entry.metrics["psnr"] for entry in entries}
+    form, table = METRICS["psnr"].form, Table("", ["shipped model, PSNR (dB)", "optimization alone, PSNR (dB)"], [])
+    for count in sorted({count for _, count in by_way}):
+        found = [by_way.get((way, count)) for way in ("model", "solver_unlimited")]
+        table.rows.append(Row(str(count), [Cell(show_metric(metric, form)) for metric in found]))
+    return table
+
+
+def sections(entries: Sequence[Entry]) -> list[Section]:
+    """The section with PSNR by the number of hints, and how well they are met; none where nothing was measured."""
+    if not entries:
+        return []
+    data, findings = entries[0].data, []
+    for entry in sorted(entries, key=lambda entry: entry.settings["hints"]):
+        for name, errors in entry.metrics.items():
+            if name.startswith("hint_error_"):
+                findings.append(
+                    f"CIEDE2000 at {errors['n']} hints of {name.removeprefix('hint_error_')} colors, "
+                    f"{entry.settings['hints']} in each photograph: median {errors['value']:.2f}, 95% of them at most "
+                    f"{errors['percentile_95']:.2f}, all at most {errors['maximum']:.2f}."
+                )
+    facts = {"photographs": f"{data['n']} of {data['name']}, hints of the original's colors at random places"}
+    return [Section("What hints do", hints_table(entries), ["python -m eval study hints --run"], facts, findings)]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of this study."""
+    add = parser.add_argument
+    add("--run", action="store_true", help="measure, in place of what is in the ledger")
+    add("--dataset", default=f"imagefolder:{EXAMPLES}", metavar="SPEC", help="photographs with color")
+    add("--limit", type=at_least(1), metavar="N", help="only a random sample of N, always the same")
+    add("--counts", nargs="+", type=at_least(1), default=COUNTS, metavar="K", help="hints at a time")
+    add("--seed", type=at_least(0), default=0, metavar="N", help="of noise and hints (default: 0)")
+    add("--model", default="embedded", metavar="ID_OR_DIR", help='default: "embedded"')
+    add("--steps", type=at_least(1), metavar="N", help="sampling steps (default: the model's)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure where asked to, and print what is in the ledger; returns the exit status."""
+    if arguments.run:
+        share_cores()
         result = measure(
             arguments.dataset, arguments.counts, arguments.seed, arguments.limit, arguments.model, arguments.steps
         )
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        write_result(arguments.output, result)
-    except (OSError, ValueError) as error:
-        parser.error(" ".join(str(error).split()))
-    print(json.dumps(result, indent=2))
+        record(entries_of(result), arguments.ledger, lambda entry: entry.study == STUDY)
+    print(show_sections(sections(read_entries(STUDY, arguments.ledger))), end="")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,7 +1,7 @@
-"""What Inception metrics of thousands of pictures cost: peak memory and time, as a JSON.
+"""What Inception metrics of thousands of pictures cost: peak memory and time.
 
-    python -m eval.studies.scale                                        # 5,000 pictures of 256 x 256
-    python -m eval.studies.scale --count 100 --cases evaluate --output scale.json
+    python -m eval study scale --run                                        # 5,000 pictures of 256 x 256
+    python -m eval study scale --run --count 100 --cases evaluate
 
 The pictures are crops of `examples/`, mirrored and with shifted hues, some of their color taken away for the outputs.
 Inception-v3 gets random weights, which cost what the published ones cost: only memory and time are kept, the metrics
@@ -15,13 +15,11 @@ Each case runs in processes of its own, so that peak memory is that case's:
   part whose memory grows with the number of pictures;
 - "evaluate" is the FID module through `evaluate.load`, fed in batches.
 
-Runs with other numbers of pictures that are in the JSON stay there.
+Measurements of other numbers of pictures stay in the ledger.
 """
 
 import argparse
-import json
 import os
-import platform
 import re
 import subprocess
 import sys
@@ -33,16 +31,27 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from colorization.cli import Parser, at_least, share_cores
+from colorization.cli import at_least, share_cores
 
-from ..files import package_versions, write_result
-from .speed import EXAMPLES, processor
+from ..files import package_versions
+from ..runs import OUTPUT
+from ..tables import Cell, Row, Table
+from .examples import EXAMPLES
+from .ledger import Entry, read_entries, record
+from .machine import describe_machine
+from .sections import Section, show_sections
 
-RESULTS = Path(__file__).parent.parent / "results" / "scale.json"
+STUDY = "scale"
 CASES = ("score", "statistics", "evaluate")
 PACKAGES = ("torch", "torch-fidelity", "torchmetrics", "evaluate", "numpy", "pillow", "efficientnet_lite_pytorch")
 TARGET_PEAK_GB = 3.0
-FORMAT = 1
+TITLES = {
+    "score": "python -m eval score, all its metrics",
+    "score_again": "the same with the originals' and gray inputs' features from its cache",
+    "statistics": "FID, KID, FD-Lite2 and KD-Lite2 of random features in files: what score does last",
+    "evaluate": "FID through evaluate.load and add_batch",
+}
+COLUMNS = ("pictures", "peak memory", "wall time", "CPU time", "CPU time per picture", "threads")
 _ADDED = 16  # pictures that one call of add_batch gets
 
 
@@ -167,6 +176,12 @@ def peak_bytes() -> int:
     return 1024 * int(re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)[1])
 
 
+def run_case(case: str, folder: str) -> None:
+    """Run a case in this process and leave its peak memory in the folder."""
+    RUNNERS[case](Path(folder))
+    (Path(folder) / PEAK_FILE).write_text(str(peak_bytes()))
+
+
 def measure_case(case: str, folder: Path, count: int) -> dict:
     """Run a case in a fresh process and ask the operating system what it took.
 
@@ -175,11 +190,8 @@ def measure_case(case: str, folder: Path, count: int) -> dict:
     """
     environment = os.environ | {"HF_EVALUATE_OFFLINE": "1", "HF_MODULES_CACHE": str(folder / "modules")}
     start = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "eval.studies.scale", "--run", case, str(folder)],
-        stdout=subprocess.DEVNULL,
-        env=environment,
-    )
+    command = [sys.executable, "-c", f"from {__name__} import run_case; run_case({case!r}, {str(folder)!r})"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
     _, status, usage = os.wait4(process.pid, 0)
     seconds, process.returncode = time.perf_counter() - start, os.waitstatus_to_exitcode(status)
     if process.returncode:
@@ -190,7 +202,6 @@ def measure_case(case: str, folder: Path, count: int) -> dict:
         "peak_gb": int((folder / PEAK_FILE).read_text()) / 1e9,
         "seconds": seconds,
         "cpu_seconds": cpu_seconds,
-        "seconds_per_picture": seconds / count,
         "cpu_seconds_per_picture": cpu_seconds / count,
     }
 
@@ -218,53 +229,71 @@ def measure(cases: Sequence[str], count: int, size: int, save: Callable[[str, di
                 save("score_again", measure_case("score_again", folder, count))
 
 
+# The table
+
+
+def entry_of(measured: dict) -> Entry:
+    """What a case cost, as an entry; `measured` has the machine and the pictures' size too."""
+    n, settings = measured["n"], {name: measured[name] for name in ("case", "picture_size")}
+    machine = {key: value for key, value in measured["machine"].items() if key != "versions"}
+    kept = ("peak_gb", "seconds", "cpu_seconds", "cpu_seconds_per_picture")
+    rows = {OUTPUT: {name: {"value": measured[name], "n": n} for name in kept}}
+    name = f"{measured['case']}, {n} pictures"
+    return Entry(STUDY, name, {"n": n}, settings | {"machine": machine}, rows, measured["machine"]["versions"])
+
+
+def scale_table(entries: Sequence[Entry]) -> Table:
+    """A row for each case and number of pictures."""
+    table = Table("", list(COLUMNS), [])
+    for entry in sorted(entries, key=lambda entry: (entry.settings["case"], entry.data["n"])):
+        machine, side = entry.settings["machine"], entry.settings["picture_size"]
+        values = {name: metric["value"] for name, metric in entry.metrics.items()}
+        cells = [
+            f"{entry.data['n']:,} of {side} x {side}",
+            f"{values['peak_gb']:.2f} GB",
+            f"{values['seconds']:.0f} s",
+            f"{values['cpu_seconds']:.0f} s",
+            f"{values['cpu_seconds_per_picture']:.2f} s",
+        ]
+        note = f"{machine['processor']}, {machine['cores']} cores, torch {entry.versions['torch']}"
+        threads = Cell(str(machine["threads"]), notes=(table.note(note),))
+        table.rows.append(Row(TITLES[entry.settings["case"]], [*map(Cell, cells), threads]))
+    return table
+
+
+def sections(entries: Sequence[Entry]) -> list[Section]:
+    """The section of all that was measured; none where nothing was."""
+    facts = {"Inception": "had random weights; the metrics were thrown away"}
+    title = "What Inception metrics of many pictures cost"
+    return [Section(title, scale_table(entries), ["python -m eval study scale --run"], facts)] if entries else []
+
+
 # Command
 
 
-def describe_machine() -> dict:
-    """What the times depend on."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of this study."""
+    add = parser.add_argument
+    add("--run", action="store_true", help="measure, in place of what the ledger has of these cases and this number")
+    add("--count", type=at_least(4), default=5000, metavar="N", help="pictures (default: 5000)")
+    add("--size", type=at_least(32), default=256, metavar="PX", help="their side (default: 256)")
+    add("--cases", nargs="+", choices=CASES, default=CASES, help="default: all")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure where asked to, and print the table; returns the exit status. ValueError where a case failed."""
     threads = int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1))
-    return {
-        "processor": processor(),
-        "cores": os.cpu_count(),
-        "threads": threads,
-        "python": platform.python_version(),
-        "versions": package_versions(PACKAGES),
-    }
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit status."""
-    parser = Parser(
-        prog="python -m eval.studies.scale", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--count", type=at_least(4), default=5000, metavar="N", help="pictures (default: 5000)")
-    parser.add_argument("--size", type=at_least(32), default=256, metavar="PX", help="their side (default: 256)")
-    parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES, help="default: all")
-    parser.add_argument("--output", type=Path, default=RESULTS, metavar="FILE", help=f"default: {RESULTS.name}")
-    parser.add_argument("--run", nargs=2, metavar=("CASE", "DIR"), help=argparse.SUPPRESS)
-    arguments = parser.parse_args(argv)
-    if arguments.run is not None:
-        RUNNERS[arguments.run[0]](Path(arguments.run[1]))
-        (Path(arguments.run[1]) / PEAK_FILE).write_text(str(peak_bytes()))
-        return 0
+    machine = describe_machine() | {"threads": threads, "versions": package_versions(PACKAGES)}
 
     def save(case: str, measured: dict) -> None:
-        result = json.loads(arguments.output.read_text(encoding="utf-8")) if arguments.output.is_file() else {}
-        runs = [run for run in result.get("runs", []) if (run["case"], run["n"]) != (case, measured["n"])]
-        runs.append({"case": case} | measured | {"picture_size": arguments.size, "machine": describe_machine()})
-        runs.sort(key=lambda run: (run["case"], run["n"]))
-        content = {"format": FORMAT, "inception_weights": "random; the metrics were thrown away", "runs": runs}
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        write_result(arguments.output, content | {"target_peak_gb": TARGET_PEAK_GB})
-        print(case, json.dumps(measured), flush=True)
+        entry = entry_of(measured | {"case": case, "picture_size": arguments.size, "machine": machine})
+        record([entry], arguments.ledger)
+        print(entry.run, file=sys.stderr, flush=True)
 
-    try:
-        measure(arguments.cases, arguments.count, arguments.size, save)
-    except (ImportError, OSError, RuntimeError) as error:
-        parser.error(str(error))
+    if arguments.run:
+        try:
+            measure(arguments.cases, arguments.count, arguments.size, save)
+        except RuntimeError as error:
+            raise ValueError(str(error)) from error
+    print(show_sections(sections(read_entries(STUDY, arguments.ledger))), end="")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

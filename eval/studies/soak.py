@@ -1,16 +1,14 @@
 """Soak test of the demo: it is started, sent many requests by several clients at once, watched, and stopped.
 
-    python -m eval.studies.soak                                      # several minutes; writes eval/results/soak.json
-    python -m eval.studies.soak --requests 40 --output soak.json
+    python -m eval study soak --run                    # several minutes
+    python -m eval study soak --run --requests 40
 
 Everything stays on the loopback interface. Every tenth request holds a text file in place of a photograph and has to
 be refused. Needs a system on which a process can be interrupted (Linux, macOS).
 """
 
 import argparse
-import json
 import os
-import platform
 import queue
 import random
 import signal
@@ -26,7 +24,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 
 import httpx
@@ -37,12 +34,16 @@ from gradio_client.exceptions import AppError
 from gradio_client.utils import QueueError
 from PIL import Image
 
-from colorization.cli import Parser
+from colorization.cli import at_least
 
-from .speed import make_photo, processor, replace_file
+from ..files import package_versions
+from ..runs import OUTPUT
+from .examples import make_photo
+from .ledger import Entry, read_entries, record
+from .machine import describe_machine
 
+STUDY = "soak"
 APP = Path(__file__).parent.parent.parent / "app.py"
-RESULTS = Path(__file__).parent.parent / "results" / "soak.json"
 PACKAGES = ("torch", "diffusers", "gradio", "gradio_client", "pillow", "pyvips-binary")
 
 BAD_EVERY = 10
@@ -290,7 +291,7 @@ def find_problems(result: dict) -> list[str]:
 
 
 def soak(count: int, clients: int, seed: int) -> dict:
-    """Run the whole test; its result, for the JSON.
+    """Run the whole test; its result.
 
     Raises:
         RuntimeError: the demo does not start, or ends on its own.
@@ -320,42 +321,67 @@ def soak(count: int, clients: int, seed: int) -> dict:
         "memory_mb": summarize_memory(record.megabytes) | {"growth_allowed": MAX_GROWTH_MB},
         "temporary_files": {"peak": max(record.files), "peak_mb": max(record.disk_megabytes), "left": left},
         "model": "embedded",
-        "machine": {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version()},
-        "versions": {package: version(package) for package in PACKAGES},
+        "machine": describe_machine(),
+        "versions": package_versions(PACKAGES),
     }
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
-    return number
+# Command
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Entry point; returns the exit status: 0 passed, 1 not, 2 bad arguments."""
-    parser = Parser(
-        prog="python -m eval.studies.soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def entry_of(result: dict) -> Entry:
+    """The test's result as an entry."""
+    settings = {name: result[name] for name in ("requests", "clients", "seed", "model", "machine")}
+    metrics = {f"requests_{name}": count for name, count in result["outcomes"].items()}
+    metrics |= {"seconds": result["seconds"]}
+    metrics |= {f"request_seconds_{name}": result["request_seconds"][name] for name in ("p50", "p95")}
+    metrics |= {f"memory_mb_{name}": value for name, value in result["memory_mb"].items()}
+    metrics |= {f"temporary_files_{name}": value for name, value in result["temporary_files"].items()}
+    rows = {OUTPUT: {name: {"value": value} for name, value in metrics.items()}}
+    name = f"{result['requests']} requests of {result['clients']} clients"
+    return Entry(STUDY, name, settings=settings, rows=rows, versions=result["versions"])
+
+
+def describe(entry: Entry) -> str:
+    """A result in a paragraph."""
+    values = {name: metric["value"] for name, metric in entry.metrics.items()}
+    requests = ", ".join(f"{values[f'requests_{name}']} {name}" for name in ("ok", "refused", "busy", "error"))
+    seconds = [values[f"request_seconds_{name}"] for name in ("p50", "p95")]
+    times = (
+        ""
+        if None in seconds
+        else f" half of the answers came within {seconds[0]:.1f} s, 95% within {seconds[1]:.1f} s;"
     )
-    parser.add_argument("--requests", type=_positive, default=500, metavar="N", help="how many (default: 500)")
-    parser.add_argument("--clients", type=_positive, default=8, metavar="N", help="how many at once (default: 8)")
-    parser.add_argument("--seed", type=int, default=0, help="of the photographs and settings (default: 0)")
-    parser.add_argument("--output", type=Path, default=RESULTS, metavar="JSON", help="default: eval/results/soak.json")
-    arguments = parser.parse_args(argv)
-    if not arguments.output.parent.is_dir():
-        parser.error(f"--output: there is no folder {str(arguments.output.parent)!r}")
-    try:
-        result = soak(arguments.requests, arguments.clients, arguments.seed)
-    except RuntimeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    replace_file(arguments.output, json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
-    problems = find_problems(result)
+    return (
+        f"{entry.run} in {values['seconds']:.0f} s: {requests};{times} memory grew by "
+        f"{values['memory_mb_growth']:.0f} MB to at most {values['memory_mb_peak']:.0f} MB; "
+        f"{values['temporary_files_left']} temporary files were left."
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of this study."""
+    add = parser.add_argument
+    add("--run", action="store_true", help="send the requests")
+    add("--requests", type=at_least(1), default=500, metavar="N", help="how many (default: 500)")
+    add("--clients", type=at_least(1), default=8, metavar="N", help="how many at once (default: 8)")
+    add("--seed", type=int, default=0, metavar="N", help="of the photographs and settings (default: 0)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the test where asked to, and print the results that are kept; returns the exit status: 1 where it did not
+    pass."""
+    problems = []
+    if arguments.run:
+        try:
+            result = soak(arguments.requests, arguments.clients, arguments.seed)
+        except RuntimeError as error:
+            problems = [str(error)]
+        else:
+            problems = find_problems(result)
+            record([entry_of(result)], arguments.ledger)
+    for entry in read_entries(STUDY, arguments.ledger):
+        print(describe(entry))
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
     return 1 if problems else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
