@@ -115,7 +115,7 @@ def test_the_sweep_measures_what_the_pipeline_gives(
     rows = read(tmp_path)["rows"]
     assert [row["setting"]["color_scale"] for row in rows] == [0.5, 1.5]
 
-    photos = [photo for photo in load_photos(str(folder)) if photo.id != "gray.png"]
+    photos = [photo for photo in load_photos(str(folder)) if photo.id != "gray"]
     lite2, pixels = Lite2Features(), [photo.pixels() for photo in photos]
     originals = lite2(pixels)
     pipeline = with_noise_scale(load_pipeline(chosen, device="cpu"), 0.3)
