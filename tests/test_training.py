@@ -51,6 +51,7 @@ from train.lora import main as lora_main
 from train.objective import (
     alignment_loss,
     autoencoder_loss,
+    draw_severity,
     estimate_z_color,
     hsv_saturation,
     latent_loss,
@@ -58,7 +59,6 @@ from train.objective import (
     saturation_loss,
     training_pair,
 )
-from train.severity import draw_severity
 from train.teacher import Teacher
 from train.text import Tokenize
 from train.transforms import TransformConfig, flip

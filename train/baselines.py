@@ -22,8 +22,8 @@ from colorization.baselines.pipeline import BaselinePipeline
 from .command import begin_run, run_command, start_trackers
 from .config import BaselineTraining, ObjectiveConfig, to_yaml
 from .data import PhotoSet, PixelSamples, SampleStream, load_photos, transform_config
-from .denoiser import Loss
 from .loop import create_accelerator, samples_per_step, total_steps, train, write_summary
+from .objective import Loss
 from .saving import save_complete
 from .text import no_text
 from .validation import PictureValidation, check_validation, load_validation

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 
 from .cache import LatentCache
 from .config import DataConfig, ObjectiveConfig
-from .severity import draw_severity
+from .objective import draw_severity
 from .sources import image_bytes, load_source
 from .transforms import TransformConfig, flip, prepare_image, sample_rng
 

@@ -1,7 +1,6 @@
 """The network that is trained to color latents, and its loss; the same for an adapter and for the small model."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -12,7 +11,7 @@ from colorization.degradation import to_gray
 from colorization.pipeline import ColorizationPipeline
 
 from .config import ObjectiveConfig
-from .objective import alignment_loss, estimate_z_color, latent_loss, saturation_loss, training_pair
+from .objective import Loss, alignment_loss, estimate_z_color, latent_loss, saturation_loss, training_pair
 from .teacher import Teacher
 
 
@@ -67,23 +66,6 @@ class Denoiser(nn.Module):
             return output, None
         middle, self._middle = self._middle, None
         return output, self.projection(middle)
-
-
-@dataclass(frozen=True)
-class Loss:
-    """Losses of one batch.
-
-    Args:
-        total: what is minimised, 0-d.
-        per_sample: `(batch,)`, detached.
-        severity: `(batch,)`; None where there is none.
-        parts: mean of each unweighted term, for the log.
-    """
-
-    total: torch.Tensor
-    per_sample: torch.Tensor
-    severity: torch.Tensor | None
-    parts: dict[str, torch.Tensor]
 
 
 class ColorTask:

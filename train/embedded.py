@@ -31,7 +31,6 @@ from .config import (
     to_yaml,
 )
 from .data import PhotoSet, PixelSamples, SampleStream, load_photos, transform_config
-from .denoiser import Loss
 from .loop import (
     SUMMARY_FILE,
     create_accelerator,
@@ -41,7 +40,7 @@ from .loop import (
     train,
     write_summary,
 )
-from .objective import autoencoder_loss
+from .objective import Loss, autoencoder_loss
 from .saving import save_complete
 from .text import Tokenize, no_text
 

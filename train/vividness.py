@@ -21,8 +21,8 @@ from colorization.vividness import VividnessModel
 from .command import begin_run, run_command, start_trackers
 from .config import ObjectiveConfig, VividnessTraining, to_yaml
 from .data import PhotoSet, Sample, SampleStream, load_photos, transform_config
-from .denoiser import Loss
 from .loop import create_accelerator, samples_per_step, total_steps, train, write_summary
+from .objective import Loss
 from .transforms import TransformConfig, flip, prepare_image, sample_rng
 
 _TYPICAL = 3.6  # log(1 + M) of an average photograph, where the training starts
