@@ -26,7 +26,6 @@ from colorization import load_pipeline
 from colorization.degradation import degrade, predict_z_color, start_latent, to_gray
 from train.cache import LatentCache, _versions, build_cache
 from train.checkpoint import find_checkpoint, list_checkpoints, prune_checkpoints, read_state
-from train.color import check_training, load_lpips
 from train.config import (
     LORA_TARGETS,
     BaselineTraining,
@@ -38,15 +37,14 @@ from train.config import (
     OptimConfig,
     RunConfig,
     VividnessTraining,
-    changed_settings,
-    parse_command_line,
-    to_yaml,
 )
+from train.config_file import changed_settings, parse_command_line, to_yaml
 from train.data import CachedSamples, PhotoSet, PixelSamples, SampleStream, _captions, load_photos, transform_config
 from train.denoiser import ColorTask
+from train.diffusion import check_training, load_lpips
 from train.embedded import main as embedded_main
 from train.loop import TrainingStopped, build_optimizer, create_accelerator, train
-from train.lora import add_adapter, build_pipeline
+from train.lora import LoraTrainer, add_adapter, build_pipeline
 from train.lora import main as lora_main
 from train.objective import (
     alignment_loss,
@@ -61,8 +59,9 @@ from train.objective import (
 )
 from train.teacher import Teacher
 from train.text import Tokenize
+from train.trainer import run
 from train.transforms import TransformConfig, flip
-from train.validation import load_validation
+from train.validation import check_validation, load_validation
 
 ROOT = Path(__file__).parent.parent
 
@@ -469,7 +468,7 @@ def test_alignment_without_a_cache_is_refused(tmp_path):
         run=RunConfig(validation_every=0),
     )
     with pytest.raises(ValueError, match="`objective.alignment_weight` above 0 needs `data.cache` true"):
-        check_training(load_pipeline("embedded"), config, PhotoSet([], [], [], [], []))
+        check_training(load_pipeline("embedded"), config)
 
 
 # Validation
@@ -494,13 +493,11 @@ def test_validation_takes_what_was_held_out(small_photos):
 def test_settings_that_do_not_suit_are_refused_before_anything_long(tmp_path):
     config = lora_config(tmp_path, "x", run={"validation_every": 1, "validation_dataset": "holdout"})
     with pytest.raises(ValueError, match="`data.holdout` keeps no photograph out"):
-        check_training(tiny_pipeline(), config, PhotoSet([], [], [], [], []))
+        check_validation(config.run, PhotoSet([], [], [], [], []))
+    with pytest.raises(ValueError, match="`data.holdout` keeps no photograph out"):
+        run(LoraTrainer, config)
     with pytest.raises(ValueError, match="`data.resolution` must be a multiple of 4 for this model, got 30"):
-        check_training(tiny_pipeline(), replace(config, data=replace(config.data, resolution=30)), small_set())
-
-
-def small_set() -> PhotoSet:
-    return load_photos(DataConfig(sources=[str(EXAMPLES)], limit=1))[0]
+        check_training(tiny_pipeline(), replace(config, data=replace(config.data, resolution=30)))
 
 
 # Adapter

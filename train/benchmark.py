@@ -28,7 +28,8 @@ from colorization.cli import Parser, at_least
 from colorization.pipeline import ColorizationPipeline
 
 from .cache import build_cache
-from .config import DataConfig, LoraTraining, ObjectiveConfig, OptimConfig, RunConfig, parse_command_line
+from .config import DataConfig, LoraTraining, ObjectiveConfig, OptimConfig, RunConfig
+from .config_file import parse_command_line
 from .data import CachedSamples, PhotoSet, PixelSamples, SampleStream, load_photos, transform_config
 from .denoiser import ColorTask
 from .loop import build_optimizer, create_accelerator

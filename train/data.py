@@ -10,6 +10,7 @@ import hashlib
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import datasets
 import numpy as np
@@ -21,6 +22,7 @@ from .cache import LatentCache
 from .config import DataConfig, ObjectiveConfig
 from .objective import draw_severity
 from .sources import image_bytes, load_source
+from .text import no_text
 from .transforms import TransformConfig, flip, prepare_image, sample_rng
 
 
@@ -117,6 +119,12 @@ def transform_config(config: DataConfig) -> TransformConfig:
 Sample = dict[str, torch.Tensor]
 
 
+class Samples(Protocol):
+    """What draws a sample of one photograph, by its number."""
+
+    def draw(self, index: int, rng: np.random.Generator, with_caption: bool) -> Sample: ...
+
+
 class PixelSamples:
     """Samples with pictures, for encoding on the fly.
 
@@ -183,7 +191,7 @@ class SampleStream(Dataset):
 
     def __init__(
         self,
-        samples: PixelSamples | CachedSamples,
+        samples: Samples,
         count: int,
         total: int,
         latent_shape: tuple[int, int, int],
@@ -212,3 +220,11 @@ class SampleStream(Dataset):
             "severity": torch.tensor(severity, dtype=torch.float32),
             "noise": torch.from_numpy(noise),
         }
+
+
+def picture_stream(
+    photos: PhotoSet, total: int, data: DataConfig, objective: ObjectiveConfig, seed: int
+) -> SampleStream:
+    """Augmented pictures, their severities and no captions, for what learns from nothing else."""
+    samples = PixelSamples(photos, transform_config(data), no_text)
+    return SampleStream(samples, len(photos), total, (1, 1, 1), data, objective, seed)

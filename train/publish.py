@@ -28,7 +28,7 @@ from colorization.loading import (
     load_pipeline,
 )
 
-from .config import without_local_paths
+from .config_file import without_local_paths
 from .custom_pipeline import add_custom_pipeline
 from .hub import PublishError, list_files, one_line, repo_name, upload
 

@@ -3,12 +3,13 @@
 import io
 import itertools
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from diffusers import DiffusionPipeline
 from huggingface_hub.errors import HTTPError
 from PIL import Image
@@ -68,7 +69,23 @@ def _prepare(images: Iterable[Image.Image], count: int, data: DataConfig) -> tor
 def check_validation(run: RunConfig, held_out: PhotoSet) -> None:
     """ValueError when the photographs to validate on are to be those held out and there are none."""
     if run.validation_every > 0 and run.validation_dataset == HOLDOUT and len(held_out) == 0:
-        raise ValueError(f"`run.validation_dataset` is {HOLDOUT}, but `data.holdout` keeps no photograph out")
+        raise ValueError(
+            f"`run.validation_every` above 0 needs `data.holdout` above 0: `run.validation_dataset` is {HOLDOUT}, but "
+            "`data.holdout` keeps no photograph out"
+        )
+
+
+def make_validation(
+    make: Callable[[torch.Tensor | None], "PictureValidation"],
+    run: RunConfig,
+    data: DataConfig,
+    held_out: PhotoSet,
+    accelerator: Accelerator,
+) -> "PictureValidation | None":
+    """What `make` makes of the photographs to validate on, which only the main process has; None without them."""
+    images = load_validation(run, data, held_out) if accelerator.is_main_process else None
+    # Whether there is a validation is known to the process that loaded it; all must stop for it.
+    return make(images) if broadcast_object_list([images is not None])[0] else None
 
 
 class PictureValidation:
