@@ -14,7 +14,7 @@ from accelerate.utils import set_seed
 
 from .config import ObjectiveConfig, Training
 from .config_file import fail, flat_settings, parse_command_line, to_yaml
-from .data import PhotoSet, Samples, SampleStream, load_photos
+from .data import PhotoSet, Samples, SampleStream, load_photos, name_unreadable
 from .loop import (
     Task,
     TrainingStopped,
@@ -112,6 +112,8 @@ def run(kind: type[Trainer[Training]], config: Training, resume: str | None = No
     checkpoint = write_config(config, resume, accelerator.is_main_process)
     with accelerator.main_process_first():
         photos, held_out = load_photos(config.data)
+    if accelerator.is_main_process:
+        name_unreadable(photos)
     check_validation(config.run, held_out)
     # After the photographs and before the model: new weights are always the same.
     set_seed(config.run.seed % 2**31)
@@ -133,9 +135,14 @@ def run(kind: type[Trainer[Training]], config: Training, resume: str | None = No
     summary = train(task, stream, config.optim, config.run, accelerator, checkpoint, directory, validate, workers)
     if accelerator.is_main_process:
         trainer.save(directory / trainer.result)
-        write_summary(directory, summary | {"photographs": len(photos)} | trainer.facts(summary))
+        write_summary(directory, summary | _count(photos) | trainer.facts(summary))
     accelerator.end_training()
     return directory / trainer.result
+
+
+def _count(photos: PhotoSet) -> dict[str, int]:
+    unreadable = {"unreadable": len(photos.unreadable)} if photos.unreadable else {}
+    return {"photographs": len(photos)} | unreadable
 
 
 def dry_run(kind: type[Trainer[Training]], config: Training) -> None:
@@ -143,6 +150,7 @@ def dry_run(kind: type[Trainer[Training]], config: Training) -> None:
     print(to_yaml(config))
     try:
         photos, held_out = load_photos(config.data)
+        name_unreadable(photos)
     except (OSError, ValueError) as error:
         if kind.built_from_photos:
             raise

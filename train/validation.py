@@ -1,9 +1,8 @@
 """Validation during training: loss by severity, colorfulness against the originals, a grid of pictures."""
 
-import io
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from colorization.pipeline import ColorizationPipeline
 from .config import DataConfig, RunConfig
 from .data import PhotoSet
 from .denoiser import ColorTask
-from .sources import image_bytes, load_source
+from .sources import UnreadablePhoto, load_source, read_photo
 from .text import Tokenize
 from .transforms import TransformConfig, prepare_image, sample_rng
 
@@ -48,12 +47,21 @@ def load_validation(run: RunConfig, data: DataConfig, held_out: PhotoSet) -> tor
         splits = load_source(run.validation_dataset, streaming=True)
         if run.validation_split not in splits:
             raise ValueError(f"its splits are {sorted(splits)}, not {run.validation_split!r}")
-        images = (Image.open(io.BytesIO(image_bytes(row["image"]))) for row in splits[run.validation_split])
+        images = _readable(splits[run.validation_split], run.validation_dataset)
         return _prepare(images, run.validation_count, data)
     except (OSError, ValueError, HTTPError) as error:
         reason = " ".join(str(error).split())
         logger.warning("no validation: %s cannot be read (%s)", run.validation_dataset, reason)
         return None
+
+
+def _readable(split: Iterable[dict], source: str) -> Iterator[Image.Image]:
+    """The photographs of a split that can be read; a warning names the others."""
+    for number, row in enumerate(split):
+        try:
+            yield read_photo(row["image"], f"row {number} of {source}")[1]
+        except UnreadablePhoto as error:
+            logger.warning("left out of the validation: %s", error)
 
 
 def _prepare(images: Iterable[Image.Image], count: int, data: DataConfig) -> torch.Tensor:
