@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from colorization.cli import share_cores
+from colorization.command_line import share_cores
 from colorization.errors import ModelLoadError
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from colorization.cli import Parser, at_least, share_cores
+from colorization.command_line import Parser, at_least, share_cores
 
 from .benchmark import EXAMPLES
 from .report import METRICS, Cell, Row, Table, show_metric

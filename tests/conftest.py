@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any import of huggingface_hub: no test may need a network
-os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # before torch: see colorization.cli.share_cores
+os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # before torch: see colorization.command_line.share_cores
 
 import numpy as np
 import pytest

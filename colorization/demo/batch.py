@@ -6,7 +6,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from ..cli import Task
+from ..files import Task
 from ..pipeline import AUTO
 from .archive import MAX_BYTES, Batch, BatchError, collect, pack, unused_name
 from .engine import BatchReport, Engine

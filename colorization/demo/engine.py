@@ -15,8 +15,9 @@ from typing import Any
 import gradio as gr
 import torch
 
-from ..cli import Report, Task, colorize_files
+from ..batch_run import colorize_files
 from ..color import rgb_to_chroma
+from ..files import Report, Task
 from ..image_io import Photo
 from ..pipeline import ColorizationPipeline
 from ..prediction import ChromaPrediction
