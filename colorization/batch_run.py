@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from .files import Report, Task
 from .hints import Hint, check_inside
-from .image_io import Photo, read_image, write_image
+from .image_io import read_image, write_image
+from .photo import Photo
 from .prediction import ChromaPrediction
 
 _PENDING_BATCHES = 4  # batches of photographs that wait at most for others of their shape

@@ -103,7 +103,8 @@ def measure_photo(
     Returns:
         `psnr`: (way, k) -> dB, k 0 without hints; `errors`: (colors, k) -> `(k,)`.
     """
-    from colorization.hints import REACH, HintField
+    from colorization.hint_spread import REACH
+    from colorization.hints import HintField
     from colorization.image_io import as_photo
     from colorization.prediction import ChromaPrediction
 

@@ -35,7 +35,8 @@ from colorization.demo.snippet import python_code
 from colorization.demo.visits import Visits
 from colorization.demo.walk import Walk
 from colorization.errors import ColorizationWarning
-from colorization.image_io import ImageError, Photo, read_image, read_settings
+from colorization.image_io import read_image, read_settings
+from colorization.photo import ImageError, Photo
 from colorization.pipeline import ChromaPrediction
 
 

@@ -32,7 +32,8 @@ from torchvision.transforms import InterpolationMode
 from colorization.color import luma, merge_luma_chroma, rgb_to_chroma
 from colorization.command_line import Parser, at_least
 from colorization.degradation import to_gray
-from colorization.image_io import Photo, as_photo
+from colorization.image_io import as_photo
+from colorization.photo import Photo
 
 CROPS = ("random", "center")
 MIN_RESOLUTION = 8

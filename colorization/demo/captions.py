@@ -7,7 +7,7 @@ from functools import lru_cache
 from huggingface_hub import try_to_load_from_cache
 from PIL import Image
 
-from ..image_io import Photo
+from ..photo import Photo
 from .rendering import THUMBNAIL_SIDE, shrink
 
 # `colorization.captioning` takes a second to import: only who has a caption model and uses it waits for that.

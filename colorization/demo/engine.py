@@ -18,7 +18,7 @@ import torch
 from ..batch_run import colorize_files
 from ..color import rgb_to_chroma
 from ..files import Report, Task
-from ..image_io import Photo
+from ..photo import Photo
 from ..pipeline import ColorizationPipeline
 from ..prediction import ChromaPrediction
 

@@ -11,7 +11,7 @@ from html import escape
 import gradio as gr
 
 from ..errors import ColorizationWarning
-from ..image_io import ImageError
+from ..photo import ImageError
 from .engine import Canceled
 
 _heard = threading.local()

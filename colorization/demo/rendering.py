@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..image_io import Photo, read_image, write_image
+from ..image_io import read_image, write_image
+from ..photo import Photo
 from ..prediction import ChromaPrediction
 from .visits import Visit
 
