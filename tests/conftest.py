@@ -127,7 +127,7 @@ def demo(embedded, demo_cache):
 @pytest.fixture(scope="session")
 def demo_url(demo) -> str:
     """Address of the served demo."""
-    from colorization.demo.page import QUEUE_SIZE, launch_options
+    from demo.page import QUEUE_SIZE, launch_options
 
     demo.queue(max_size=QUEUE_SIZE, api_open=False).launch(
         server_name="127.0.0.1", server_port=free_port(), prevent_thread_lock=True, quiet=True, **launch_options()

@@ -21,6 +21,7 @@ SPACE = (
     "requirements.txt",
     "model_card.md",
     "colorization",
+    "demo",
     "docs",
     "examples",
 )
