@@ -42,7 +42,6 @@ def load_models() -> dict[str, "ColorizationPipeline"]:
         ModelLoadError: one cannot be loaded; the message names it.
     """
     from colorization import ColorizationPipeline, load_pipeline
-    from colorization.errors import ModelLoadError
 
     models, adapters = (os.environ.get(f"COLORIZER_{name}", "").split(",") for name in ("MODEL", "ADAPTER"))
     pipelines = {}
