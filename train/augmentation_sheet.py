@@ -15,7 +15,7 @@ import torchvision.transforms.v2.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
-from colorization.cli import Parser, at_least
+from colorization.command_line import Parser, at_least
 from colorization.degradation import to_gray
 
 from .sources import load_source, read_photo

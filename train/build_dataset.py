@@ -18,7 +18,7 @@ from accelerate import PartialState
 from huggingface_hub import HfApi
 from tqdm import tqdm
 
-from colorization.cli import Parser, at_least
+from colorization.command_line import Parser, at_least
 from colorization.loading import default_device
 
 from .dataset.card import license_of, write_card

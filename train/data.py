@@ -20,7 +20,8 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
-from colorization.image_io import ImageError, as_photo
+from colorization.image_io import as_photo
+from colorization.photo import ImageError
 
 from .cache import LatentCache
 from .config import DataConfig, ObjectiveConfig

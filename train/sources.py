@@ -20,7 +20,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 from PIL import Image, UnidentifiedImageError
 
-from colorization.cli import IMAGE_SUFFIXES
+from colorization.files import IMAGE_SUFFIXES
 
 CONVERTED = "refs/convert/parquet"  # the branch on which the Hub keeps `config/split/0000.parquet` of every data set
 IMAGE_COLUMNS = ("image", "img", "jpg", "png", "webp", "picture")  # in order of preference

@@ -20,7 +20,8 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 
 from colorization.color import luma, merge_luma_chroma, rgb_to_chroma
-from colorization.image_io import Photo, as_photo
+from colorization.image_io import as_photo
+from colorization.photo import Photo
 
 CROPS = ("random", "center")
 MIN_RESOLUTION = 8
