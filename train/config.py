@@ -1,6 +1,6 @@
 """Settings of the trainers: frozen dataclasses that `train.config_file` fills.
 
-Long, because it is the one list of all settings: half of it are their descriptions, which `--help` shows.
+Long because it is the one list of all settings: half of it are their descriptions, which `--help` shows.
 """
 
 from dataclasses import dataclass, field
