@@ -126,10 +126,10 @@ def run(kind: type[Trainer[Training]], config: Training, resume: str | None = No
     if config.run.trackers != "none":  # once the settings are known to be good
         accelerator.init_trackers("cold-colorizer", config=flat_settings(config))
     task, validate, samples = trainer.task(), trainer.validation(), trainer.samples()
-    steps = total_steps(config.run, len(photos), accelerator.num_processes)
+    steps = total_steps(config.run, config.data.epoch_length(photos.sizes), accelerator.num_processes)
     total = steps * samples_per_step(config.run, accelerator.num_processes)
     stream = SampleStream(
-        samples, len(photos), total, trainer.noise_shape, config.data, trainer.objective, config.run.seed
+        samples, photos.sizes, total, trainer.noise_shape, config.data, trainer.objective, config.run.seed
     )
     workers = config.data.workers
     summary = train(task, stream, config.optim, config.run, accelerator, checkpoint, directory, validate, workers)
@@ -164,7 +164,8 @@ def dry_run(kind: type[Trainer[Training]], config: Training) -> None:
         print(f"steps: {config.run.max_steps or f'{config.run.epochs} x photographs / {per_step}'}")
     else:
         print(f"photographs: {len(photos):,}, held out: {len(held_out):,}")
-        print(f"steps: {total_steps(config.run, len(photos), processes):,} of {per_step} samples")
+        steps = total_steps(config.run, config.data.epoch_length(photos.sizes), processes)
+        print(f"steps: {steps:,} of {per_step} samples")
 
 
 def run_command(kind: type[Trainer[Training]], description: str, argv: list[str] | None) -> None:
@@ -185,5 +186,5 @@ def run_command(kind: type[Trainer[Training]], description: str, argv: list[str]
             print(f"saved {folder}")
     except TrainingStopped as error:
         fail(str(error), status=1)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         fail(str(error))
