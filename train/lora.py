@@ -18,8 +18,9 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.training_utils import cast_training_params
 
 from colorization import ColdDiffusionScheduler, ColorizationPipeline, load_pipeline, save_adapter
+from colorization.adapters import ADAPTER_NAME, widen_conv_in
 from colorization.errors import ColorizationWarning
-from colorization.loading import ADAPTER_NAME, EMBEDDED_DIRECTORY, EMBEDDED_MODEL, widen_conv_in
+from colorization.loading import EMBEDDED_DIRECTORY, EMBEDDED_MODEL
 
 from .color import check_training, pipeline_defaults, train_color
 from .command import begin_run, run_command, start_trackers
