@@ -42,7 +42,6 @@ UPWARD: set[tuple[str, str]] = {
     ("train.teacher", "eval.features"),
 }
 TOO_LONG: set[str] = {
-    "colorization.pipeline",
     "eval.compare",
     "eval.experiments",
     "eval.generate",

@@ -12,6 +12,7 @@ from ..batching import batches_of_one_shape, model_size, one_per_image
 from ..errors import ColorizationWarning
 from ..hints import HintField
 from ..jobs import (
+    View,
     check_amount,
     check_output_type,
     check_whole,
@@ -111,14 +112,13 @@ class BaselinePipeline(DiffusionPipeline):
             for variant in range(num_images_per_prompt)
         ]
 
-        def predict(positions: Sequence[int]) -> torch.Tensor:
-            batch = [jobs[position] for position in positions]
+        def predict(batch: Sequence[tuple[View, int]]) -> torch.Tensor:
             generators = [torch.Generator().manual_seed(own) for _, own in batch]
             guides = torch.stack([view.guide for view, _ in batch]).to(self._execution_device)
-            return self.model.predict_chroma(guides, generators).cpu()
+            return self.model.predict_chroma(guides, generators)
 
         batches = batches_of_one_shape([view.gray.shape for view, _ in jobs], batch_size)
-        chromas = collect(self.progress_bar(batches), len(jobs), predict, self.model.dtype)
+        chromas = collect(self.progress_bar(batches), jobs, predict, self.model.dtype)
         predictions = [
             ChromaPrediction(
                 chroma if view.hints is None else self.model.with_hints(chroma, view.hints),
