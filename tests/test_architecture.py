@@ -43,8 +43,6 @@ UPWARD: set[tuple[str, str]] = {
     ("train.teacher", "eval.features"),
 }
 TOO_LONG: set[str] = {
-    "colorization.loading",
-    "colorization.pipeline",
     "eval.compare",
     "eval.experiments",
     "eval.generate",

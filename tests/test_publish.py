@@ -156,6 +156,8 @@ def test_modules_of_the_custom_pipeline_are_self_contained():
     assert {"pipeline.py", "scheduler.py", "scheduler/colorization_scheduler.py"} < set(modules)
     assert {"vividness.py", "vividness/colorization_vividness.py"} < set(modules)
     assert "semantic.SemanticEncoder" in modules["semantic_encoder/colorization_semantic_encoder.py"]
+    assert {"semantic.py", "semantic_encoder/colorization_semantic_encoder.py"} < set(modules)
+    assert "from . import semantic\n" in modules["semantic_encoder/colorization_semantic_encoder.py"]
     for path, code in modules.items():
         compile(code, path, "exec")
         assert "import __version__" not in code and "from colorization" not in code

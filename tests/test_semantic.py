@@ -8,8 +8,8 @@ import torch
 from conftest import EXAMPLES, random_photo, tiny_pipeline
 
 from colorization import ColorizationPipeline, load_pipeline
+from colorization.adapters import widen_conv_in
 from colorization.color import luma, rgb_to_lab
-from colorization.loading import widen_conv_in
 from colorization.semantic import SemanticEncoder, bin_centers, chroma_bin, guess_picture
 from train.backbone import imagenet_weights
 from train.backbone import main as convert

@@ -7,6 +7,7 @@ from diffusers import UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextModel
 
+from colorization.conditioning import predict
 from colorization.degradation import to_gray
 from colorization.pipeline import ColorizationPipeline
 
@@ -58,10 +59,7 @@ class Denoiser(nn.Module):
         """
         if self.text_encoder is not None:
             text = self.text_encoder(text).last_hidden_state
-        widened = self.unet.config.in_channels == 2 * z.shape[1]
-        model_input = torch.cat([z, z_gray], dim=1) if widened else z
-        timestep = severity * (self.num_train_timesteps - 1)
-        output = self.unet(model_input, timestep, encoder_hidden_states=text, return_dict=False)[0]
+        output = predict(self.unet, z, [z_gray], severity * (self.num_train_timesteps - 1), text)
         if self.projection is None:
             return output, None
         middle, self._middle = self._middle, None

@@ -19,8 +19,9 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.training_utils import cast_training_params
 
 from colorization import ColdDiffusionScheduler, ColorizationPipeline, load_pipeline, save_adapter
+from colorization.adapters import ADAPTER_NAME, widen_conv_in
 from colorization.errors import ColorizationWarning
-from colorization.loading import ADAPTER_NAME, EMBEDDED_DIRECTORY, EMBEDDED_MODEL, widen_conv_in
+from colorization.loading import EMBEDDED_DIRECTORY, EMBEDDED_MODEL
 
 from .config import LoraTraining
 from .config_file import CONFIG_DIRECTORY, to_yaml

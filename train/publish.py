@@ -16,17 +16,10 @@ import torch
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from colorization.adapters import CONV_IN_FILE, DEFAULTS_FILE, LORA_FILE, SCHEDULER_FILE
 from colorization.command_line import Parser
-from colorization.loading import (
-    CONV_IN_FILE,
-    DEFAULTS_FILE,
-    EMBEDDED_MODEL,
-    INDEX_FILE,
-    LORA_FILE,
-    MODEL_PATTERNS,
-    SCHEDULER_FILE,
-    load_pipeline,
-)
+from colorization.hub import INDEX_FILE, MODEL_PATTERNS
+from colorization.loading import EMBEDDED_MODEL, load_pipeline
 
 from .config_file import without_local_paths
 from .custom_pipeline import add_custom_pipeline

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parent.parent
 SPACE = (
     "README.md",
     "LICENSE",
+    "NOTICE",
     "CITATION.cff",
     "app.py",
     "requirements.txt",
