@@ -49,7 +49,6 @@ TOO_LONG: set[str] = {
     "eval.report",
     "eval.score",
     "eval.sweep",
-    "train.publish",
 }
 
 

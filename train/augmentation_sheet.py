@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from colorization.command_line import Parser, at_least
 from colorization.degradation import to_gray
+from colorization.errors import one_line
 
 from .sources import load_source, read_photo
 from .transforms import MIN_RESOLUTION, TransformConfig, prepare_image, prepare_with_operations, sample_rng
@@ -166,7 +167,7 @@ def main(argv: list[str] | None = None) -> int:
         )
         _save(sheet, arguments.output)
     except (OSError, ValueError) as error:
-        parser.error(" ".join(str(error).split()))
+        parser.error(one_line(error))
     print(f"{arguments.output}: {sheet.width} x {sheet.height} pixels")
     return 1 if failed else 0
 

@@ -19,6 +19,7 @@ from huggingface_hub import HfApi
 from tqdm import tqdm
 
 from colorization.command_line import Parser, at_least
+from colorization.errors import one_line
 from colorization.loading import default_device
 
 from .dataset.card import license_of, write_card
@@ -224,7 +225,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _run(arguments, state)
     except (ValueError, OSError, httpx.TransportError) as error:
-        parser.error(" ".join(str(error).split()))
+        parser.error(one_line(error))
     except KeyboardInterrupt:
         print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
         return 130

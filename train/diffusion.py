@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import torch
 
+from colorization.errors import one_line
 from colorization.pipeline import ColorizationPipeline
 
 from .cache import LatentCache, build_cache
@@ -133,7 +134,7 @@ def load_lpips(objective: ObjectiveConfig, device: torch.device) -> Callable | N
 
         network = lpips.LPIPS(net="vgg", verbose=False)
     except (ImportError, OSError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise ValueError(f"`objective.lpips_weight` needs the package lpips and VGG's weights: {reason}") from error
     return network.requires_grad_(False).to(device)
 

@@ -20,7 +20,7 @@ from diffusers.training_utils import cast_training_params
 
 from colorization import ColdDiffusionScheduler, ColorizationPipeline, load_pipeline, save_adapter
 from colorization.adapters import ADAPTER_NAME, widen_conv_in
-from colorization.errors import ColorizationWarning
+from colorization.errors import ColorizationWarning, one_line
 from colorization.loading import EMBEDDED_DIRECTORY, EMBEDDED_MODEL
 
 from .config import LoraTraining
@@ -85,7 +85,7 @@ def unet_config(config: LoraTraining) -> dict:
     except OSError as error:
         if "stable-diffusion-2-1" in base:
             return json.loads((SD21_CONFIGS / "unet_config.json").read_text(encoding="utf-8"))
-        raise ValueError(f"`model.base` {base!r} cannot be read: {' '.join(str(error).split())[:200]}") from error
+        raise ValueError(f"`model.base` {base!r} cannot be read: {one_line(error)[:200]}") from error
 
 
 def _vae_config(config: LoraTraining) -> dict:

@@ -7,8 +7,9 @@ import tempfile
 from pathlib import Path
 
 from colorization.command_line import Parser
+from colorization.errors import one_line
 
-from .hub import PublishError, list_files, one_line, repo_name, upload
+from .hub import PublishError, list_files, repo_name, upload
 
 ROOT = Path(__file__).parent.parent
 

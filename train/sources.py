@@ -20,6 +20,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 from PIL import Image, UnidentifiedImageError
 
+from colorization.errors import one_line
 from colorization.files import IMAGE_SUFFIXES
 
 CONVERTED = "refs/convert/parquet"  # the branch on which the Hub keeps `config/split/0000.parquet` of every data set
@@ -71,7 +72,7 @@ def load_source(
     try:
         splits = _load_local(source, config, streaming) if local else _load_hub(source, config, revision, streaming)
     except (DatasetGenerationError, pa.ArrowException) as error:
-        raise ValueError(f"source {source!r} cannot be read: {_one_line(error.__cause__ or error)}") from error
+        raise ValueError(f"source {source!r} cannot be read: {one_line(error.__cause__ or error)}") from error
     return {str(name): _with_image_column(split, f"{source} ({name})") for name, split in splits.items()}
 
 
@@ -88,8 +89,8 @@ class UnreadablePhoto(OSError):
         cause: one line.
     """
 
-    def __init__(self, cause: BaseException | str, name: str = ""):
-        self.cause = _one_line(cause)
+    def __init__(self, cause: str, name: str = ""):
+        self.cause = cause
         super().__init__(f"{name}: {self.cause}" if name else self.cause)
 
 
@@ -107,7 +108,7 @@ def image_bytes(cell: dict) -> bytes:
         with fsspec.open(cell["path"], "rb") as file:
             return file.read()
     except OSError as error:
-        raise UnreadablePhoto(error.strerror or error) from error
+        raise UnreadablePhoto(error.strerror or one_line(error)) from error
 
 
 def open_photo(data: bytes) -> Image.Image:
@@ -124,7 +125,7 @@ def open_photo(data: bytes) -> Image.Image:
     except UnidentifiedImageError as error:
         raise UnreadablePhoto(f"not an image of a known kind ({', '.join(_FORMATS)})") from error
     except Exception as error:  # the decoders raise whatever they stumble over in a damaged file
-        raise UnreadablePhoto(error) from error
+        raise UnreadablePhoto(one_line(error)) from error
     return image
 
 
@@ -151,10 +152,6 @@ def file_name(cell: dict, place: str) -> str:
     if path is None:
         return place
     return path if cell.get("bytes") is None or not place else f"{path} in {place}"
-
-
-def _one_line(error: BaseException | str) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 # Local
@@ -199,7 +196,7 @@ def _load_folder(folder: Path, config: str | None, streaming: bool) -> Source:
     try:
         return _load_images(by_split, streaming)
     except (OSError, ValueError) as error:
-        raise ValueError(f"source {str(folder)!r}: {_one_line(error)}") from error
+        raise ValueError(f"source {str(folder)!r}: {one_line(error)}") from error
 
 
 def _load_tables(folder: Path, config: str | None, streaming: bool) -> Source:
@@ -211,7 +208,7 @@ def _load_tables(folder: Path, config: str | None, streaming: bool) -> Source:
         by_split = {str(name): list(paths) for name, paths in files.items()}
         return datasets.load_dataset("parquet", data_files=by_split, streaming=streaming)
     except (OSError, ValueError) as error:
-        raise ValueError(f"source {str(folder)!r}: {_one_line(error)}") from error
+        raise ValueError(f"source {str(folder)!r}: {one_line(error)}") from error
 
 
 class _ImageFolder(ImageFolder):
@@ -268,10 +265,10 @@ def _load_hub(source: str, config: str | None, revision: str | None, streaming: 
     except (DatasetNotFoundError, RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise ValueError(_missing(source, revision, error)) from error
     except FileNotFoundError as error:  # the repository is there, but holds no data
-        raise ValueError(f"source {source!r}: {_one_line(error)}") from error
+        raise ValueError(f"source {source!r}: {one_line(error)}") from error
     except (ConnectionError, httpx.TransportError, HfHubHTTPError) as error:
         offline = datasets.config.HF_HUB_OFFLINE
-        reason = "HF_HUB_OFFLINE is set" if offline else _one_line(error)
+        reason = "HF_HUB_OFFLINE is set" if offline else one_line(error)
         raise OSError(
             f"source {source!r} is neither here nor in the local cache, and the Hub cannot be reached: {reason}"
         ) from error
@@ -282,7 +279,7 @@ def _load_hub(source: str, config: str | None, revision: str | None, streaming: 
             f"source {source!r} is a loading script, which is not run; try the revision {CONVERTED!r} with a config"
         ) from error
     except ValueError as error:
-        raise ValueError(f"source {source!r}: {_one_line(error)}") from error
+        raise ValueError(f"source {source!r}: {one_line(error)}") from error
 
 
 def _missing(source: str, revision: str | None, error: Exception) -> str:

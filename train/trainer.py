@@ -12,6 +12,8 @@ from typing import ClassVar, Generic
 from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
 
+from colorization.errors import one_line
+
 from .config import ObjectiveConfig, Training
 from .config_file import fail, flat_settings, parse_command_line, to_yaml
 from .data import PhotoSet, Samples, SampleStream, load_photos, name_unreadable
@@ -154,7 +156,7 @@ def dry_run(kind: type[Trainer[Training]], config: Training) -> None:
     except (OSError, ValueError) as error:
         if kind.built_from_photos:
             raise
-        photos, reason = None, " ".join(str(error).split())
+        photos, reason = None, one_line(error)
     for line in kind.describe(config, photos):
         print(line)
     processes = create_accelerator(config.run).num_processes

@@ -15,6 +15,7 @@ from PIL import Image
 
 from colorization.color import colorfulness
 from colorization.degradation import to_gray
+from colorization.errors import one_line
 from colorization.pipeline import ColorizationPipeline
 
 from .config import DataConfig, RunConfig
@@ -50,7 +51,7 @@ def load_validation(run: RunConfig, data: DataConfig, held_out: PhotoSet) -> tor
         images = _readable(splits[run.validation_split], run.validation_dataset)
         return _prepare(images, run.validation_count, data)
     except (OSError, ValueError, HTTPError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         logger.warning("no validation: %s cannot be read (%s)", run.validation_dataset, reason)
         return None
 
