@@ -4,7 +4,7 @@ import argparse
 import importlib
 import sys
 
-from colorization.cli import Parser
+from colorization.command_line import Parser
 from colorization.errors import one_line
 
 # Each is a module, see MODULES, with `add_arguments(parser)` and `run(arguments) -> exit status`.

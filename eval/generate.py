@@ -15,7 +15,7 @@ for byte.
 import argparse
 from pathlib import Path
 
-from colorization.cli import at_least, share_cores
+from colorization.command_line import at_least, share_cores
 
 from .options import (
     DEFAULT_CAPTIONER,

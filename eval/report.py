@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from colorization.cli import at_least
+from colorization.command_line import at_least
 
 from .columns import METRICS
 from .files import write_text

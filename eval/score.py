@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from colorization.cli import at_least, share_cores
+from colorization.command_line import at_least, share_cores
 
 from .checked_run import CheckedRun, load_run
 from .options import DEFAULT_CLIP

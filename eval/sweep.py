@@ -17,7 +17,7 @@ other one beats in colorfulness, PSNR and KD-Lite2 together.
 import argparse
 from pathlib import Path
 
-from colorization.cli import at_least, share_cores
+from colorization.command_line import at_least, share_cores
 
 from .choosing import CHOICES
 from .options import LABEL, SAMPLERS

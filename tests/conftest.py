@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any import of huggingface_hub: no test may need a network
-os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # before torch: see colorization.cli.share_cores
+os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # before torch: see colorization.command_line.share_cores
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from colorization import ColdDiffusionScheduler, ColorizationPipeline, load_pipeline, save_adapter
-from colorization.loading import ADAPTER_NAME
+from colorization.adapters import ADAPTER_NAME
 
 if TYPE_CHECKING:
     from eval.studies.soak import Server
@@ -127,7 +127,7 @@ def demo(embedded, demo_cache):
 @pytest.fixture(scope="session")
 def demo_url(demo) -> str:
     """Address of the served demo."""
-    from colorization.demo.page import QUEUE_SIZE, launch_options
+    from demo.page import QUEUE_SIZE, launch_options
 
     demo.queue(max_size=QUEUE_SIZE, api_open=False).launch(
         server_name="127.0.0.1", server_port=free_port(), prevent_thread_lock=True, quiet=True, **launch_options()

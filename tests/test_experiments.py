@@ -10,7 +10,8 @@ from eval.studies.experiments import plan_experiments
 from eval.studies.ledger import LEDGER, Entry, record
 from eval.studies.paired import NO_DIFFERENCE, compare, remaining, student_interval
 from eval.studies.variants import BASE, CONFIGS, EFFECTS, QUESTIONS, merge_settings, read_experiments
-from train.config import EmbeddedTraining, LoraTraining, parse_command_line
+from train.config import EmbeddedTraining, LoraTraining
+from train.config_file import parse_command_line
 
 
 @pytest.mark.parametrize("experiment", read_experiments(), ids=lambda experiment: experiment.name)

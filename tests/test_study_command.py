@@ -1,6 +1,5 @@
 """`python -m eval study`: the list of studies, their arguments, and who may import them."""
 
-import re
 from pathlib import Path
 
 import pytest
@@ -47,15 +46,3 @@ def test_a_study_without_results_shows_nothing(tmp_path, capsys):
 
 def test_documents_of_studies_exist():
     assert all((ROOT / study.document).is_file() for study in STUDIES.values() if study.document)
-
-
-def test_nothing_imports_the_studies_but_the_command_that_runs_them():
-    for package in ("colorization", "train", "eval", "demo", "app.py"):
-        place = ROOT / package
-        files = [place] if place.suffix else sorted(place.rglob("*.py"))
-        for file in files:
-            if "studies" not in file.parts:
-                imports = re.findall(
-                    r"^\s*(?:from|import) .*studies.*$", file.read_text(encoding="utf-8"), re.MULTILINE
-                )
-                assert not imports, f"{file}: {imports}"

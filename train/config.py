@@ -1,19 +1,15 @@
-"""Settings of the trainers: frozen dataclasses, filled from a YAML file, from flags, or from both (flags win)."""
+"""Settings of the trainers: frozen dataclasses that `train.config_file` fills.
 
-import argparse
-import sys
-from dataclasses import asdict, dataclass, field, fields, replace
-from pathlib import Path
-from typing import Any, Literal, TypeVar
+Long because it is the one list of all settings: half of it are their descriptions, which `--help` shows.
+"""
 
-import jsonargparse
-import yaml
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar
 
 from colorization.baselines import TRAINED
-from colorization.loading import EMBEDDED_MODEL
 from colorization.pipeline import REPORT_NEGATIVE_PROMPT
 
-CONFIG_DIRECTORY = Path(__file__).parent / "configs"
 LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
 
 
@@ -119,6 +115,8 @@ class DataConfig:
     Args:
         sources: folders, parquet files or Hub ids, see `python -m train.build_dataset`; one that is listed twice is
             seen twice as often.
+        weights: how often an epoch takes each source, one number per source; 0.5 takes another half of it every
+            epoch. Empty is once each.
         name: configuration of a data set on the Hub.
         split: split to train on.
         holdout: photographs whose SHA-256, read as an integer, is a multiple of this stay out of training; 0 holds
@@ -130,6 +128,7 @@ class DataConfig:
         augment_probability: share of the photographs that get blur, contrast, brightness or chroma changes.
         saturation_probability: share of the photographs that get a saturation and chroma boost.
         caption_column: what is read as caption; "label" takes the words of the label, which name no colors.
+        film_probability: share of the samples whose gray picture is that of a random old film, see `train.film`.
         caption_dropout: share of the samples that are trained without their caption.
         cache: encode everything once and train from the cache; false encodes on the fly.
         cache_directory: where caches lie; null is the folder "cache" beside the run.
@@ -139,6 +138,7 @@ class DataConfig:
     """
 
     sources: list[str] = field(default_factory=list)
+    weights: list[float] = field(default_factory=list)
     name: str | None = None
     split: str = "train"
     holdout: int = 0
@@ -148,6 +148,7 @@ class DataConfig:
     flip: bool = True
     augment_probability: float = 0.1
     saturation_probability: float = 0.4
+    film_probability: float = 0.0
     caption_column: Literal["caption", "label"] = "caption"
     caption_dropout: float = 0.1
     cache: bool = True
@@ -163,8 +164,20 @@ class DataConfig:
         _require(self.variants >= 1, "data.variants", "at least 1", self.variants)
         _require(self.cache_batch_size >= 1, "data.cache_batch_size", "at least 1", self.cache_batch_size)
         _require(self.workers >= 0, "data.workers", "at least 0", self.workers)
-        for name in ("augment_probability", "saturation_probability", "caption_dropout"):
+        for name in ("augment_probability", "saturation_probability", "film_probability", "caption_dropout"):
             _require(0 <= getattr(self, name) <= 1, f"data.{name}", "between 0 and 1", getattr(self, name))
+        if self.weights:
+            fits = len(self.weights) == len(self.sources) and min(self.weights) > 0
+            _require(fits, "data.weights", "empty or a number above 0 for each source", self.weights)
+
+    def epoch_sizes(self, sizes: Sequence[int]) -> list[int]:
+        """How many photographs an epoch takes of each source, which hold `sizes` photographs; at least one of any."""
+        weights = self.weights or [1.0] * len(sizes)
+        return [max(round(weight * size), min(size, 1)) for weight, size in zip(weights, sizes, strict=True)]
+
+    def epoch_length(self, sizes: Sequence[int]) -> int:
+        """How many photographs an epoch takes of sources that hold `sizes` photographs."""
+        return sum(self.epoch_sizes(sizes))
 
 
 @dataclass(frozen=True)
@@ -219,6 +232,7 @@ class OptimConfig:
         eight_bit: AdamW with 8-bit state; needs the package bitsandbytes and a GPU.
         max_grad_norm: gradients are scaled down to this norm.
         ema_decay: decay of the weights' moving average, which is what is saved at the end; 0 is off.
+        rate_factors: factors on the learning rate of the parameters whose names begin so, such as {"backbone.": 0.1}.
     """
 
     learning_rate: float = 1e-5
@@ -229,12 +243,15 @@ class OptimConfig:
     eight_bit: bool = False
     max_grad_norm: float = 1.0
     ema_decay: float = 0.0
+    rate_factors: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self):
         _require(self.learning_rate > 0, "optim.learning_rate", "above 0", self.learning_rate)
         _require(self.warmup_steps >= 0, "optim.warmup_steps", "at least 0", self.warmup_steps)
         _require(self.max_grad_norm > 0, "optim.max_grad_norm", "above 0", self.max_grad_norm)
         _require(0 <= self.ema_decay < 1, "optim.ema_decay", "at least 0 and below 1", self.ema_decay)
+        positive = all(factor > 0 for factor in self.rate_factors.values())
+        _require(positive, "optim.rate_factors", "numbers above 0", self.rate_factors)
 
 
 @dataclass(frozen=True)
@@ -392,6 +409,52 @@ class VividnessTraining:
 
 
 @dataclass(frozen=True)
+class SemanticModelConfig:
+    """The network that says what a photograph shows, see `colorization.semantic`.
+
+    Args:
+        start: folder of an encoder to go on from, null to begin with the ImageNet backbone and a new decoder.
+        widths: of the decoder at strides 8, 16 and 32, multiples of 8.
+        bins_weight: weight of the cross-entropy of the chroma's bins beside the squared error of its mean.
+        frozen: beginnings of the names of the backbone's parameters that are not trained; "" is all of them.
+    """
+
+    start: str | None = None
+    widths: list[int] = field(default_factory=lambda: [96, 160, 192])
+    bins_weight: float = 0.3
+    frozen: list[str] = field(default_factory=lambda: [""])
+
+    def __post_init__(self):
+        fits = len(self.widths) == 3 and all(width > 0 and width % 8 == 0 for width in self.widths)
+        _require(fits, "model.widths", "three multiples of 8", self.widths)
+        _require(self.bins_weight >= 0, "model.bins_weight", "0 or more", self.bins_weight)
+
+
+@dataclass(frozen=True)
+class SemanticTraining:
+    """Training of the semantic encoder; `data.resolution` is the side of what it sees, twice the small model's."""
+
+    model: SemanticModelConfig = field(default_factory=SemanticModelConfig)
+    data: DataConfig = field(
+        default_factory=lambda: DataConfig(
+            resolution=256, augment_probability=0.1, saturation_probability=0.0, film_probability=0.3, cache=False
+        )
+    )
+    optim: OptimConfig = field(default_factory=lambda: OptimConfig(2e-3, "cosine", 100, 0.05, ema_decay=0.998))
+    run: RunConfig = field(
+        default_factory=lambda: RunConfig(
+            "runs/semantic", batch_size=32, channels_last=True, validation_dataset="holdout"
+        )
+    )
+
+    def __post_init__(self):
+        _require(len(self.data.sources) > 0, "data.sources", "at least one data set", self.data.sources)
+        _require(not self.data.cache, "data.cache", "false, because it learns from pictures", self.data.cache)
+        allowed = self.run.validation_every == 0 or self.run.validation_dataset == "holdout"
+        _require(allowed, "run.validation_dataset", "'holdout'", self.run.validation_dataset)
+
+
+@dataclass(frozen=True)
 class BaselineModelConfig:
     """The baseline.
 
@@ -421,117 +484,5 @@ class BaselineTraining:
         _require(not self.data.cache, "data.cache", "false, because baselines learn from pictures", self.data.cache)
 
 
-AnyTraining = LoraTraining | EmbeddedTraining | VividnessTraining | BaselineTraining
-Training = TypeVar("Training", LoraTraining, EmbeddedTraining, VividnessTraining, BaselineTraining)
-
-
-class _Parser(jsonargparse.ArgumentParser):
-    def error(self, message: str, ex: Exception | None = None):
-        fail(message)
-
-
-def fail(message: str, status: int = 2):
-    """End the command with one line on stderr."""
-    print(f"error: {' '.join(str(message).split())}", file=sys.stderr)
-    sys.exit(status)
-
-
-def find_config(name: str) -> Path:
-    """A YAML file by its path, or by its name in train/configs; ValueError lists what there is."""
-    for path in (Path(name), CONFIG_DIRECTORY / f"{name}.yaml"):
-        if path.is_file():
-            return path
-    known = ", ".join(sorted(path.stem for path in CONFIG_DIRECTORY.glob("*.yaml")))
-    raise ValueError(f"`--config` must be a YAML file or one of {known}, got {name!r}")
-
-
-def parse_command_line(
-    kind: type[Training], description: str, argv: list[str] | None = None
-) -> tuple[Training, argparse.Namespace]:
-    """Settings and the command's own options (`resume`, `dry_run`); ends the process on errors and on --help."""
-    parser = _Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", action="config", help="a YAML file, or the name of one in train/configs")
-    parser.add_argument("--output-dir", help="the same as --run.output_dir")
-    parser.add_argument(
-        "--resume",
-        nargs="?",
-        const="latest",
-        help="a checkpoint to go on from, or without value the latest; an error when there is none. Without this flag "
-        "a run goes on where it stopped and begins anew where there is nothing",
-    )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="print settings, parameters, memory and steps, then end"
-    )
-    parser.add_class_arguments(kind)
-    argv = list(sys.argv[1:] if argv is None else argv)
-    try:
-        for i, argument in enumerate(argv):
-            if argument == "--config" and i + 1 < len(argv):
-                argv[i + 1] = str(find_config(argv[i + 1]))
-            elif argument.startswith("--config="):
-                argv[i] = f"--config={find_config(argument.split('=', 1)[1])}"
-        parsed = vars(parser.instantiate(parser.parse_args(argv)))
-        options = argparse.Namespace(**{name: parsed.pop(name) for name in ("output_dir", "resume", "dry_run")})
-        parsed.pop("config")
-        config = kind(**parsed)
-    except ValueError as error:
-        fail(error)
-    config = replace(config, data=replace(config.data, sources=[_mark_local(name) for name in config.data.sources]))
-    if isinstance(config, LoraTraining):
-        config = replace(config, model=replace(config.model, base=_mark_local(config.model.base)))
-    if options.output_dir is not None:
-        config = replace(config, run=replace(config.run, output_dir=options.output_dir))
-    return config, options
-
-
-def without_local_paths(value: Any) -> Any:
-    """Settings with local paths cut to their last part: what is published need not tell who has which folders.
-
-    Paths are what is absolute or begins with "." or "~"; :func:`parse_command_line` writes local sources so.
-    """
-    if isinstance(value, dict):
-        return {key: without_local_paths(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_local_paths(entry) for entry in value]
-    local = isinstance(value, str) and (Path(value).is_absolute() or value.startswith(("./", "../", "~")))
-    return Path(value).name if local else value
-
-
-def _mark_local(name: str | None) -> str | None:
-    """A relative path of something that is there begins with "./": nobody shall take it for an id on the Hub."""
-    if name is None or name == EMBEDDED_MODEL or name.startswith((".", "~", "/")) or not Path(name).exists():
-        return name
-    return f"./{name}"
-
-
-def flat_settings(config: AnyTraining) -> dict[str, int | float | str | bool]:
-    """The settings under dotted names, as trackers take them: lists as text."""
-    flat = _flatten(yaml.safe_load(to_yaml(config, public=True)))
-    return {key: value if isinstance(value, int | float | bool) else str(value) for key, value in flat.items()}
-
-
-def _flatten(tree: dict, prefix: str = "") -> dict:
-    flat = {}
-    for key, value in tree.items():
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
-
-
-def changed_settings(stored: str, config: AnyTraining) -> dict[str, tuple]:
-    """Settings that differ from those stored as YAML: name -> (stored, now); what was not stored had its default."""
-    defaults = _flatten({section.name: asdict(section.default_factory()) for section in fields(config)})
-    old, new = defaults | _flatten(yaml.safe_load(stored)), _flatten(yaml.safe_load(to_yaml(config)))
-    return {key: (old.get(key), new.get(key)) for key in sorted(old | new) if _plain(old.get(key)) != new.get(key)}
-
-
-def to_yaml(config: AnyTraining, public: bool = False) -> str:
-    """The settings as YAML that `--config` reads; `public` cuts local paths, see :func:`without_local_paths`."""
-    settings = _plain(asdict(config))
-    return yaml.safe_dump(without_local_paths(settings) if public else settings, sort_keys=False, allow_unicode=True)
-
-
-def _plain(value: Any) -> Any:
-    """Settings as YAML knows them: tuples are lists."""
-    if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
-    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value
+AnyTraining = LoraTraining | EmbeddedTraining | VividnessTraining | SemanticTraining | BaselineTraining
+Training = TypeVar("Training", LoraTraining, EmbeddedTraining, VividnessTraining, SemanticTraining, BaselineTraining)

@@ -6,9 +6,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from colorization.cli import Parser
+from colorization.command_line import Parser
+from colorization.errors import one_line
 
-from .hub import PublishError, list_files, one_line, repo_name, upload
+from .hub import PublishError, list_files, repo_name, upload
 
 ROOT = Path(__file__).parent.parent
 
@@ -16,11 +17,13 @@ ROOT = Path(__file__).parent.parent
 SPACE = (
     "README.md",
     "LICENSE",
+    "NOTICE",
     "CITATION.cff",
     "app.py",
     "requirements.txt",
     "model_card.md",
     "colorization",
+    "demo",
     "docs",
     "examples",
 )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from colorization.cli import at_least, share_cores
+from colorization.command_line import at_least, share_cores
 
 from ..columns import show_metric
 from ..files import PACKAGES, package_versions, weights_sha256

@@ -9,7 +9,7 @@ import importlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from colorization.cli import Parser
+from colorization.command_line import Parser
 
 from .ledger import LEDGER
 

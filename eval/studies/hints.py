@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from colorization.cli import at_least, share_cores
+from colorization.command_line import at_least, share_cores
 
 from ..columns import METRICS, show_metric
 from ..files import package_versions
@@ -105,7 +105,8 @@ def measure_photo(
     Returns:
         `psnr`: (way, k) -> dB, k 0 without hints; `errors`: (colors, k) -> `(k,)`.
     """
-    from colorization.hints import REACH, HintField
+    from colorization.hint_spread import REACH
+    from colorization.hints import HintField
     from colorization.image_io import as_photo
     from colorization.prediction import ChromaPrediction
 

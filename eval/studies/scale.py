@@ -31,7 +31,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from colorization.cli import at_least, share_cores
+from colorization.command_line import at_least, share_cores
 
 from ..files import package_versions
 from ..runs import OUTPUT

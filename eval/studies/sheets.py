@@ -15,7 +15,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from colorization.cli import at_least
+from colorization.command_line import at_least
 from colorization.image_io import read_settings
 
 from ..files import replace_file

@@ -34,7 +34,7 @@ from gradio_client.exceptions import AppError
 from gradio_client.utils import QueueError
 from PIL import Image
 
-from colorization.cli import at_least
+from colorization.command_line import at_least
 
 from ..files import package_versions
 from ..runs import OUTPUT

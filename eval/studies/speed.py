@@ -77,7 +77,8 @@ def time_photo(width: int, height: int, repeats: int) -> dict:
 def time_folder(steps: int, count: int) -> dict:
     """A folder of 768-pixel photographs of three shapes through the command line's own batching."""
     from colorization import load_pipeline
-    from colorization.cli import Report, Task, colorize_files
+    from colorization.batch_run import colorize_files
+    from colorization.files import Report, Task
 
     shapes = ((768, 512), (512, 768), (768, 576))
     start = time.perf_counter()
@@ -122,7 +123,7 @@ CASES: dict[str, Callable[[], dict]] = {
 
 def print_case(name: str) -> None:
     """Run a case in this process and print what it measured."""
-    from colorization.cli import share_cores
+    from colorization.command_line import share_cores
 
     share_cores()
     print(json.dumps(CASES[name]()))

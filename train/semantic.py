@@ -1,0 +1,190 @@
+"""Train the semantic encoder: from what a gray photograph shows to the first guess of its colors.
+
+  python -m train.semantic --config semantic
+  python -m train.semantic --config semantic-smoke --output-dir runs/smoke
+  python -m train.semantic --config semantic --dry-run
+
+The same command continues a run that was stopped. The result is in OUTPUT_DIR/model: the component `semantic_encoder`
+of a pipeline.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from tqdm import trange
+
+from colorization.color import luma, merge_luma_chroma, rgb_to_chroma, rgb_to_lab
+from colorization.semantic import CELL, CHROMA_UNIT, SemanticEncoder, chroma_bin
+
+from .backbone import imagenet_weights
+from .config import SemanticTraining
+from .data import PhotoSet, Sample, transform_config
+from .film import draw_film, film_gray
+from .objective import Loss
+from .saving import save_component
+from .trainer import Trainer, run_command
+from .transforms import TransformConfig, flip, prepare_image, sample_rng
+
+_BATCH = 16  # photographs at once outside the training
+_MEASURED = 512  # photographs that the features' statistics are taken from
+
+
+class GuessSamples:
+    """Gray photographs, as luma or as an old film saw them, with the chroma that is to be guessed.
+
+    Args:
+        photos: where they come from.
+        transform: crop and augmentation; its resolution is the encoder's.
+        film_probability: share of the samples whose gray is that of a random film.
+    """
+
+    def __init__(self, photos: PhotoSet, transform: TransformConfig, film_probability: float):
+        self.photos, self.transform, self.film_probability = photos, transform, film_probability
+
+    def draw(self, index: int, rng: np.random.Generator, with_caption: bool = False) -> Sample:
+        """`luma` `(1, height, width)` in [0, 1] and `chroma`, a* and b* `(2, height / 8, width / 8)`; mirrored."""
+        mirrored = self.transform.flip and rng.uniform() < 0.5
+        image = prepare_image(self.photos.image(index), self.transform, rng)[None] / 2 + 0.5
+        image = flip(image) if mirrored else image
+        gray = luma(image)
+        if rng.uniform() < self.film_probability:
+            gray = film_gray(image[0], draw_film(rng), rng)[None]
+        return {"luma": gray[0], "chroma": cell_chroma(gray, image)[0]}
+
+    def picture(self, index: int) -> Sample:
+        """The same of the photograph's luma, never mirrored; every photograph always gets the same crop."""
+        still = GuessSamples(self.photos, TransformConfig(self.transform.resolution, "center", 0, 0, False), 0)
+        return still.draw(index, sample_rng(0, "picture", index))
+
+
+def cell_chroma(gray: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+    """a* and b* of a photograph's colors on the lightness of a gray version of it, one value per cell.
+
+    Args:
+        gray: `(batch, 1, height, width)` in [0, 1].
+        image: `(batch, 3, height, width)` RGB in [0, 1].
+
+    Returns:
+        `(batch, 2, height / 8, width / 8)`.
+    """
+    small_gray, small = (F.avg_pool2d(planes, CELL // 2) for planes in (gray, image))
+    return F.avg_pool2d(rgb_to_lab(merge_luma_chroma(small_gray, rgb_to_chroma(small)))[:, 1:], 2)
+
+
+class GuessTask:
+    """Mean chroma by squared error, its distribution by cross-entropy.
+
+    Args:
+        network: what is trained.
+        bins_weight: weight of the cross-entropy beside the squared error.
+    """
+
+    def __init__(self, network: SemanticEncoder, bins_weight: float):
+        self.network, self.bins_weight = network, bins_weight
+
+    def loss(self, network: nn.Module, batch: dict[str, torch.Tensor]) -> Loss:
+        """Loss of a batch of :class:`GuessSamples`."""
+        output, target = network(batch["luma"]), batch["chroma"]
+        squared = ((output.chroma - target) / CHROMA_UNIT).square().mean(dim=(1, 2, 3))
+        bins = chroma_bin(target, self.network.config.bins, self.network.config.bin_width)
+        entropy = F.cross_entropy(output.bins, bins, reduction="none").mean(dim=(1, 2))
+        per_sample = squared + self.bins_weight * entropy
+        parts = {"chroma": squared.mean().detach(), "bins": entropy.mean().detach()}
+        return Loss(per_sample.mean(), per_sample.detach(), None, parts)
+
+
+def new_model(config: SemanticTraining, photos: PhotoSet) -> SemanticEncoder:
+    """The encoder to go on from, or the ImageNet backbone with a new decoder; the backbone's early part is frozen."""
+    if config.model.start is not None:
+        model = SemanticEncoder.from_pretrained(config.model.start, torch_dtype=torch.float32)
+    else:
+        model = SemanticEncoder(widths=tuple(config.model.widths))
+        model.backbone.load_state_dict(imagenet_weights(), strict=False)  # without the classifier
+        _measure_statistics(model, GuessSamples(photos, transform_config(config.data), config.data.film_probability))
+    for name, parameter in model.backbone.named_parameters():
+        parameter.requires_grad_(not name.startswith(tuple(config.model.frozen)))
+    return model
+
+
+@torch.no_grad()
+def _measure_statistics(model: SemanticEncoder, samples: GuessSamples) -> None:
+    """Store mean and deviation of every feature of the backbone."""
+    step = max(len(samples.photos) // _MEASURED, 1)
+    rows, found = range(0, len(samples.photos), step)[:_MEASURED], []
+    for start in trange(0, len(rows), _BATCH, desc="features", unit="batch"):
+        batch = [samples.draw(row, sample_rng(0, "features", row))["luma"] for row in rows[start : start + _BATCH]]
+        stages = model.stages(torch.stack(batch))
+        found.append([(stage.mean(dim=(2, 3)), stage.square().mean(dim=(2, 3))) for stage in stages])
+    for index in range(len(found[0])):
+        mean, square = (torch.cat([batch[index][k] for batch in found]).mean(dim=0) for k in (0, 1))
+        getattr(model, f"mean_{index}").copy_(mean)
+        getattr(model, f"deviation_{index}").copy_((square - mean**2).clamp_min(1e-6).sqrt())
+
+
+@torch.no_grad()
+def explained_chroma(model: SemanticEncoder, samples: GuessSamples, count: int) -> float:
+    """1 - squared error / squared chroma of the first `count` photographs: 0 for gray, 1 for perfect."""
+    error = total = 0.0
+    for start in range(0, min(count, len(samples.photos)), _BATCH):
+        rows = range(start, min(start + _BATCH, count, len(samples.photos)))
+        batch = [samples.picture(row) for row in rows]
+        lumas, targets = (torch.stack([sample[key] for sample in batch]) for key in ("luma", "chroma"))
+        guess = model(lumas.to(model.device)).chroma.cpu()
+        error += (guess - targets).square().sum().item()
+        total += targets.square().sum().item()
+    return 1 - error / total
+
+
+class SemanticTrainer(Trainer[SemanticTraining]):
+    """Training of the encoder, validated by what it explains of the photographs that are held out."""
+
+    settings = SemanticTraining
+
+    def build(self) -> None:
+        self.model = new_model(self.config, self.photos).to(self.accelerator.device)
+        self.held_out_samples = GuessSamples(self.held_out, transform_config(self.config.data), 0)
+
+    def task(self) -> GuessTask:
+        return GuessTask(self.model, self.config.model.bins_weight)
+
+    def validation(self) -> Callable[[int], None] | None:
+        return self._validate if self.config.run.validation_every > 0 else None
+
+    def _validate(self, step: int) -> None:
+        was_training = self.model.training
+        explained = self._explained()
+        self.model.train(was_training)
+        print(f"step {step}: explains {explained:.4f} of the chroma of held-out photographs", flush=True)
+        self.accelerator.log({"validation/explained_chroma": explained}, step=step)
+
+    def _explained(self) -> float:
+        return explained_chroma(self.model.eval(), self.held_out_samples, self.config.run.validation_count)
+
+    def samples(self) -> GuessSamples:
+        data = self.config.data
+        return GuessSamples(self.photos, transform_config(data), data.film_probability)
+
+    def save(self, directory: Path) -> None:
+        save_component(self.model, directory)
+
+    def facts(self, summary: dict) -> dict:
+        explained = {"held_out_explained_chroma": self._explained()} if len(self.held_out) else {}
+        return {"held_out": len(self.held_out)} | explained
+
+    @classmethod
+    def describe(cls, config: SemanticTraining, photos: PhotoSet | None) -> Iterator[str]:
+        model = SemanticEncoder(widths=tuple(config.model.widths))
+        channels = model.backbone.feature_info.channels()
+        yield f"parameters: {model.num_parameters():,}, {channels} channels of the backbone"
+
+
+def main(argv: list[str] | None = None) -> None:
+    run_command(SemanticTrainer, __doc__, argv)
+
+
+if __name__ == "__main__":
+    main()
