@@ -41,8 +41,11 @@ TAGS = ["colorization", "image-colorization", "cold-diffusion", "stable-diffusio
 # What an earlier upload may have left in the repository and this one may not contain: it would be loaded with it.
 _REPLACED = [LORA_FILE, CONV_IN_FILE, DEFAULTS_FILE, CONFIG_FILE, *MODEL_PATTERNS, "*.py", f"{PICTURE_FOLDER}/*"]
 
+# Times are no property of the model, and what becomes of each hue is for the report.
+_NOT_ON_CARDS = ("seconds", "chroma_error_", "chroma_retention_")
+
 _EXAMPLES = """examples:
-  python -m train.publish runs/lora --repo user/my-colorizer --results eval/results/coco.json
+  python -m train.publish runs/lora --repo user/my-colorizer --results runs/coco/score.json
   python -m train.publish runs/lora --repo user/my-colorizer --dry-run
   python -m train.publish runs/embedded --repo user/my-small-colorizer --full-model --private
 
@@ -182,19 +185,23 @@ def default_license(base: str | None) -> str:
 def read_results(file: Path) -> dict:
     """One result: model, data (name, n, geometry), metrics (value, n, interval), settings, seed, versions.
 
+    Args:
+        file: score.json of a run of `python -m eval`, or a result of that form itself.
+
     Raises:
         ValueError: the file is missing, is no JSON object or lacks something; the message names it.
     """
     result = _read_json(file)
     try:
+        result = _result_of_outputs(result) if "rows" in result else result
         for name in ("name", "n", "geometry"):
             result["data"][name]
         result["seed"]
-        # What could not be measured has no value, only a reason; times are no property of the model.
+        # What could not be measured has no value, only a reason, and what says nothing by itself a note.
         result["metrics"] = {
             name: metric
             for name, metric in result["metrics"].items()
-            if metric["value"] is not None and not name.startswith("seconds")
+            if metric["value"] is not None and not metric.get("note") and not name.startswith(_NOT_ON_CARDS)
         }
         for name, metric in result["metrics"].items():
             numbers = [metric["value"], metric["n"], *(metric.get("interval") or [])]
@@ -204,6 +211,21 @@ def read_results(file: Path) -> dict:
         what = f"no {error}" if isinstance(error, KeyError) else one_line(error)
         raise ValueError(f"{file} is no result of an evaluation: {what}") from error
     return result
+
+
+def _result_of_outputs(score: Mapping) -> dict:
+    """What a score.json says of the outputs: their metrics, and with which settings they were made."""
+    run = score["run"]
+    settings = {name: value for name, value in (run.get("settings") or {}).items() if value is not None}
+    settings |= {name: run[name] for name in ("prompt_mode", "dtype") if run.get(name) is not None}
+    return {
+        "model": run.get("model"),
+        "data": score["data"],
+        "metrics": score["rows"]["output"],
+        "settings": settings,
+        "seed": run.get("seed", score["seed"]),
+        "versions": score.get("versions"),
+    }
 
 
 def _result_rows(results: Iterable[Mapping]) -> list[list[str]]:
@@ -438,7 +460,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--revision", metavar="BRANCH", help="branch to publish to, made if need be (default: main)")
     parser.add_argument("--dry-run", action="store_true", help="list the files and print the card, send nothing")
     parser.add_argument(
-        "--results", nargs="+", default=[], type=Path, metavar="JSON", help="results of an evaluation, for the card"
+        "--results", nargs="+", default=[], type=Path, metavar="JSON", help="score.json of evaluations, for the card"
     )
     parser.add_argument(
         "--notes",
