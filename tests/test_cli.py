@@ -1,12 +1,12 @@
 """The command line: what it colors, where results go, what it says and its exit status."""
 
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 from conftest import random_photo
 from PIL import Image
@@ -305,7 +305,6 @@ def test_warnings_are_one_line(folder, tmp_path, capsys):
 
 
 def test_module_and_exit_status_in_a_process_of_its_own(folder, tmp_path):
-    command = [sys.executable, "-m", "colorization", str(folder / "one.png"), "--output", str(tmp_path / "out"), *FAST]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+    done = processes.run("-m", "colorization", folder / "one.png", "--output", tmp_path / "out", *FAST)
     assert done.returncode == 0, done.stderr
     assert results(tmp_path / "out") == {"one.png"}

@@ -5,12 +5,11 @@ Uploads by the newer Xet protocol are not covered, see :mod:`hub_server`.
 
 import json
 import shutil
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 import yaml
 from conftest import random_photo, tiny_pipeline
@@ -289,14 +288,7 @@ print(json.dumps({"class": type(pipeline).__module__, "blocked": "colorization" 
 def client(script: str, *arguments: object, hub: HubServer, token: str | None, home: Path) -> list | dict:
     """Run a script in a process of its own, in `home`, where its caches lie too; what it prints last, as JSON."""
     home.mkdir()
-    process = subprocess.run(
-        [sys.executable, "-c", script, *map(str, arguments)],
-        env=hub.environment(home, token),
-        cwd=home,
-        capture_output=True,
-        text=True,
-        timeout=180,
-    )
+    process = processes.run("-c", script, *arguments, env=hub.environment(home, token), cwd=home)
     assert process.returncode == 0, process.stderr
     assert hub.token not in process.stdout + process.stderr
     return json.loads(process.stdout.splitlines()[-1])
