@@ -11,11 +11,23 @@ import pytest
 from conftest import random_photo
 from PIL import Image
 
-from colorization import cli
+from colorization import cli, loading
 from colorization.cli import main
 from colorization.image_io import read_settings
 
 FAST = ["--steps", "1", "--device", "cpu"]
+
+
+@pytest.fixture(autouse=True)
+def loaded_once(embedded, monkeypatch):
+    """The shipped model is loaded once for all commands of this process."""
+    load = loading.load_pipeline
+
+    def load_or_reuse(model, **settings):
+        shipped = model is None and settings == {"adapter": None, "device": "cpu"}
+        return embedded if shipped else load(model, **settings)
+
+    monkeypatch.setattr(loading, "load_pipeline", load_or_reuse)
 
 
 @pytest.fixture
