@@ -11,7 +11,7 @@ demo: $(VENV)/run.stamp
 test: $(VENV)/dev.stamp
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest --numprocesses 2 --dist worksteal
 
 test-all: test
 	$(VENV)/bin/python -m pytest -m slow

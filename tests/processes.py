@@ -93,8 +93,8 @@ def start(
         return subprocess.Popen(
             [sys.executable, *words], cwd=cwd, env=environment, stdin=stdin, stdout=stdout, stderr=stderr
         )
-    same_hub = _of_the_hub(environment) == _of_the_hub(os.environ)
-    server = _start_server(PACKAGES + PACKAGES_OF_THE_HUB if same_hub else PACKAGES)
+    with _starting:
+        server = _start_server(PACKAGES + PACKAGES_OF_THE_HUB if _of_the_hub(environment) == _HUB else PACKAGES)
     answers, other = os.pipe()
     with open(os.devnull, "r+b") as nowhere:
         files = [nowhere.fileno() if file == subprocess.DEVNULL else file for file in (stdin, stdout, stderr)]
@@ -142,7 +142,13 @@ def _of_the_hub(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name.startswith(VARIABLES_OF_THE_HUB)}
 
 
+_HUB = _of_the_hub(os.environ)
+
+
 # Server
+
+
+_starting = threading.Lock()
 
 
 @cache
@@ -151,7 +157,19 @@ def _start_server(packages: tuple[str, ...]) -> socket.socket:
     own, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with other:
         words = [sys.executable, __file__, str(other.fileno()), *packages]
-        subprocess.Popen(words, pass_fds=[other.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            words,
+            pass_fds=[other.fileno()],
+            env={name: value for name, value in os.environ.items() if name not in _of_the_hub(os.environ)} | _HUB,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+
+    def stop() -> None:
+        own.close()
+        process.wait()
+
+    atexit.register(stop)
     return own
 
 
@@ -227,7 +245,8 @@ def _status(end: SystemExit) -> int:
 
 def _main(descriptor: str, *packages: str) -> None:
     for package in packages:
-        importlib.import_module(package)
+        with suppress(ImportError):  # what is missing or has moved is the command's own to import
+            importlib.import_module(package)
     gc.freeze()  # or each collection would make copies of all that is shared
     words, folder, environment = _serve(socket.socket(fileno=int(descriptor)))
     status = 0
