@@ -30,12 +30,13 @@ $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "error: Python 3.10 or newer is needed, set PYTHON=")'
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
-$(VENV)/run.stamp: requirements.txt | $(VENV)/bin/python
-	$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet --requirement requirements.txt
+# The package itself goes in too, in place: `colorize` and `import colorization` work from any folder.
+$(VENV)/run.stamp: pyproject.toml | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install --disable-pip-version-check --editable ".[demo]"
 	touch $@
 
-$(VENV)/dev.stamp: pyproject.toml $(VENV)/run.stamp
-	$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet --editable ".[dev]"
+$(VENV)/dev.stamp: $(VENV)/run.stamp
+	$(VENV)/bin/python -m pip install --disable-pip-version-check --editable ".[dev]"
 	touch $@
 
 clean:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from colorization.cli import share_cores
+from colorization.command_line import share_cores
 from colorization.errors import ModelLoadError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def build_demo(pipelines: "ColorizationPipeline | Mapping[str, ColorizationPipeline]") -> gr.Blocks:
     """The page for a loaded pipeline, or for several by name; `main` serves it."""
-    from colorization.demo.page import build_page
+    from demo.page import build_page
 
     if not isinstance(pipelines, Mapping):
         pipelines = {pipelines.provenance.get("model", "model"): pipelines}
@@ -42,7 +42,6 @@ def load_models() -> dict[str, "ColorizationPipeline"]:
         ModelLoadError: one cannot be loaded; the message names it.
     """
     from colorization import ColorizationPipeline, load_pipeline
-    from colorization.errors import ModelLoadError
 
     models, adapters = (os.environ.get(f"COLORIZER_{name}", "").split(",") for name in ("MODEL", "ADAPTER"))
     pipelines = {}
@@ -63,7 +62,7 @@ def main() -> int:
     share_cores()
     if importlib.util.find_spec("spaces") is not None:
         importlib.import_module("spaces")  # before torch, whose CUDA it replaces until a GPU is borrowed
-    from colorization.demo.page import QUEUE_SIZE, launch_options  # with torch
+    from demo.page import QUEUE_SIZE, launch_options  # with torch
 
     try:
         pipelines = load_models()

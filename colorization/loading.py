@@ -55,7 +55,7 @@ MODEL_PATTERNS = [
     "tokenizer/*",
     *(
         f"{part}/*{suffix}"
-        for part in ("vae", "text_encoder", "unet", "scheduler", "vividness")
+        for part in ("vae", "text_encoder", "unet", "scheduler", "vividness", "semantic_encoder")
         for suffix in (".json", ".safetensors")
     ),
 ]

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,19 +19,21 @@ from transformers import CLIPTextModel, PreTrainedTokenizerBase
 from . import __version__
 from .batching import as_list, batches_of_one_shape, is_real, is_whole, model_size, one_per_image, resize_to_tensor
 from .color import merge_luma_chroma, rgb_to_chroma
-from .degradation import start_latent
+from .degradation import degrade, start_latent
 from .errors import ColorizationWarning
 from .hints import HintField, check_inside, hints_per_image
 from .image_io import Photo, as_photo
 from .prediction import OUTPUT_TYPES, ChromaPrediction, ColorizationPipelineOutput, render_photo
 from .sampling import SAMPLERS, default_sampler
 from .scheduler import ColdDiffusionScheduler
+from .semantic import CELL, SemanticEncoder, guess_picture
 from .vividness import VividnessModel, choose_color_scale
 
 AUTO = "auto"
 REPORT_NEGATIVE_PROMPT = "grainy black-and-white photo, photo taken on an old box camera, grayscale photography"
 COLOR_SCALE_SPACES = ("latent", "chroma")
 FINALS = ("prediction", "state")
+WALKS = ("gray", "guess")
 
 _PROMPT_CACHE_SIZE = 64
 
@@ -49,13 +51,32 @@ class _Settings:
     batch_size: int
 
 
+@dataclass(frozen=True)
+class _Start:
+    """Where a walk begins: at the gray latent, the first guess or the input's own faded color."""
+
+    severity: float
+    origin: Literal["gray", "guess", "input"]
+
+
+@dataclass(frozen=True, eq=False)
+class _Semantics:
+    """What the semantic encoder says of a batch, as its UNet takes it."""
+
+    picture: torch.Tensor  # the first guess, (batch, 3, height, width) in [0, 1]
+    z: torch.Tensor  # the same encoded
+    features: torch.Tensor  # (batch, width, h, w)
+
+
 @dataclass(frozen=True, eq=False)
 class _Job:
     """One output: an image at model resolution with its prompt and its noise."""
 
     index: int
     gray: torch.Tensor  # (3, h, w) in [-1, 1]
-    color: torch.Tensor | None  # the same in color, when severity < 1
+    seen: torch.Tensor | None  # the same as the semantic encoder sees it, (3, height, width), where it is needed
+    color: torch.Tensor | None  # the same as `gray` in color, when it starts there
+    start: _Start
     noise: torch.Tensor | None  # (channels, h, w) standard normal, when noise_scale > 0
     prompt: str
     negative_prompt: str
@@ -76,6 +97,8 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         unet ([`UNet2DConditionModel`]): predicts color from the latent, the severity and the prompt.
         scheduler ([`ColdDiffusionScheduler`]): degradation, parameterisation and samplers.
         vividness ([`VividnessModel`], *optional*): predicts how colorful a photograph was, for `color_scale="auto"`.
+        semantic_encoder ([`SemanticEncoder`], *optional*): makes a first guess of the colors, from which the walk
+            starts.
         default_num_inference_steps, default_guidance_scale, default_color_scale, default_negative_prompt,
         default_sampler, default_seed, default_batch_size:
             used where the call says None. They belong to the checkpoint and are saved with it; the values here are
@@ -83,10 +106,13 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         resolution (`int`): square root of the pixel area that the model works at.
         color_scale_space (`str`): where the color scale acts, `"latent"` (Diffusing Colors) or `"chroma"` (decoded).
         final (`str`): what is decoded, the last `"prediction"` (Diffusing Colors) or the last `"state"`.
+        walk_from (`str`): what is at severity 1, as the UNet has learned it: `"gray"`, or the first `"guess"`.
+        guess_severity, prompted_guess_severity (`float`): where the walk from gray is entered, at the first guess
+            faded to this severity, without a prompt and with one; at 1 nothing is left of the guess.
     """
 
-    model_cpu_offload_seq = "text_encoder->unet->vae->vividness"
-    _optional_components = ["vividness"]
+    model_cpu_offload_seq = "semantic_encoder->text_encoder->unet->vae->vividness"
+    _optional_components = ["vividness", "semantic_encoder"]
 
     def __init__(
         self,
@@ -96,6 +122,7 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         unet: UNet2DConditionModel,
         scheduler: ColdDiffusionScheduler,
         vividness: VividnessModel | None = None,
+        semantic_encoder: SemanticEncoder | None = None,
         default_num_inference_steps: int = 50,
         default_guidance_scale: float = 2.6,
         default_color_scale: float = 1.0,
@@ -106,6 +133,9 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         resolution: int = 768,
         color_scale_space: str = "latent",
         final: str = "prediction",
+        walk_from: str = "gray",
+        guess_severity: float = 1.0,
+        prompted_guess_severity: float = 1.0,
     ):
         super().__init__()
         self.register_modules(
@@ -115,6 +145,7 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             unet=unet,
             scheduler=scheduler,
             vividness=vividness,
+            semantic_encoder=semantic_encoder,
         )
         self.register_to_config(
             default_num_inference_steps=default_num_inference_steps,
@@ -127,6 +158,9 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             resolution=resolution,
             color_scale_space=color_scale_space,
             final=final,
+            walk_from=walk_from,
+            guess_severity=guess_severity,
+            prompted_guess_severity=prompted_guess_severity,
         )
         self.check_model()
         self._prompt_cache: OrderedDict[tuple, torch.Tensor] = OrderedDict()
@@ -144,10 +178,19 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             )
         latent_channels = self.vae.config.latent_channels
         in_channels, noise_scale = self.unet.config.in_channels, self.scheduler.config.noise_scale
-        if in_channels not in (latent_channels, 2 * latent_channels):
-            raise ValueError(
-                f"`unet` must have {latent_channels} or {2 * latent_channels} input channels, got {in_channels}"
-            )
+        allowed = [latent_channels, 2 * latent_channels]
+        if self.semantic_encoder is not None:
+            allowed.append(3 * latent_channels + self.semantic_encoder.config.widths[0])
+        if in_channels not in allowed:
+            text = f"{', '.join(map(str, allowed[:-1]))} or {allowed[-1]}"
+            raise ValueError(f"`unet` must have {text} input channels, got {in_channels}")
+        if self.config.walk_from not in WALKS:
+            raise ValueError(f"`walk_from` must be one of {WALKS}, got {self.config.walk_from!r}")
+        if self.config.walk_from == "guess" and self.semantic_encoder is None:
+            raise ValueError('`walk_from` "guess" needs the component `semantic_encoder`, which is missing')
+        for name in ("guess_severity", "prompted_guess_severity"):
+            if not is_real(self.config[name]) or not 0 < self.config[name] <= 1:
+                raise ValueError(f"`{name}` must be above 0 and at most 1, got {self.config[name]!r}")
         if noise_scale > 0 and in_channels == latent_channels:
             raise ValueError(
                 f"`noise_scale` {noise_scale} needs a UNet with {2 * latent_channels} input channels that also sees "
@@ -192,10 +235,11 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             severity=severity,
             batch_size=default(batch_size, "batch_size"),
         )
-        for name in ("num_inference_steps", "batch_size"):
+        lowest = {"num_inference_steps": 1 if self.semantic_encoder is None else 0, "batch_size": 1}
+        for name, least in lowest.items():
             value = getattr(settings, name)
-            if not is_whole(value) or value < 1:
-                raise ValueError(f"`{name}` must be a whole number of at least 1, got {value!r}")
+            if not is_whole(value) or value < least:
+                raise ValueError(f"`{name}` must be a whole number of at least {least}, got {value!r}")
         for name in ("guidance_scale", "color_scale"):
             value = getattr(settings, name)
             if not is_real(value) or not 0 <= value < math.inf:
@@ -229,8 +273,9 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         if isinstance(config.get("_class_name"), list):
             config["_class_name"] = cls.__name__
             config["scheduler"] = ["colorization.scheduler", ColdDiffusionScheduler.__name__]
-            if config.get("vividness", [None])[0] is not None:
-                config["vividness"] = ["colorization.vividness", VividnessModel.__name__]
+            for component, kind in (("vividness", VividnessModel), ("semantic_encoder", SemanticEncoder)):
+                if config.get(component, [None])[0] is not None:
+                    config[component] = [f"colorization.{kind.__module__.rsplit('.', 1)[-1]}", kind.__name__]
         return loaded
 
     def save_pretrained(self, save_directory, **kwargs) -> None:
@@ -245,6 +290,11 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
     def vae_scale_factor(self) -> int:
         """Pixels per latent cell along each side."""
         return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    @property
+    def sees_guess(self) -> bool:
+        """Whether the UNet sees the first guess and what the semantic encoder knows, beside the gray latent."""
+        return self.unet.config.in_channels > 2 * self.vae.config.latent_channels
 
     def model_size(self, width: int, height: int) -> tuple[int, int]:
         """(width, height) at which this model sees a photograph of `width` x `height` pixels."""
@@ -308,6 +358,19 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         image = self.vae.decode((z / self.vae.config.scaling_factor).to(self.vae.dtype), return_dict=False)[0]
         return (image.float() / 2 + 0.5).clamp(0, 1)
 
+    def _encode_semantics(self, jobs: Sequence[_Job], encoded: bool = True) -> _Semantics:
+        """The first guess of each job's photograph; computed once where several jobs share it."""
+        photographs = list({id(job.seen): job for job in jobs}.values())
+        rows = [[job.seen is photograph.seen for photograph in photographs].index(True) for job in jobs]
+        seen, luma = (
+            torch.stack([planes[:1] for planes in pictures]).to(self._execution_device) / 2 + 0.5
+            for pictures in ([job.seen for job in photographs], [job.gray for job in photographs])
+        )
+        found = self.semantic_encoder(seen)
+        picture = guess_picture(luma, found.chroma)
+        z = self.encode_image(2 * picture - 1)[rows] if encoded else None
+        return _Semantics(picture[rows], z, found.features[rows])
+
     def _sample(
         self, jobs: Sequence[_Job], settings: _Settings, progress_bar, callback: Callable | None
     ) -> torch.Tensor:
@@ -317,12 +380,20 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         # 1. Gray latent, and where the walk starts
         z_gray = self.encode_image(torch.stack([job.gray for job in jobs]))  # [B, C, h, w]
         noise = torch.stack([job.noise for job in jobs]).to(device) if noise_scale > 0 else None
-        z_start = start_latent(z_gray, noise, noise_scale)
+        start, z_base, seen = jobs[0].start, z_gray, [z_gray]
+        semantics = None if jobs[0].seen is None else self._encode_semantics(jobs)
+        if self.sees_guess:
+            seen += [semantics.z, semantics.features]
+        if self.config.walk_from == "guess":
+            z_base = semantics.z
+        z_start = start_latent(z_base, noise, noise_scale)
         z = z_start
-        if settings.severity < 1:
+        if start.origin == "guess":
+            z = degrade(semantics.z, z_start, start.severity)
+        elif start.origin == "input":
             # A faded photograph is D(z_color, severity) with z_1 = z_gray already; only the noise is missing.
             z = self.encode_image(torch.stack([job.color for job in jobs]))
-            z = z + settings.severity * (z_start - z_gray)
+            z = z + start.severity * (z_start - z_base)
 
         # 2. Prompts: [negative, positive] in one batch. The positive one alone does where guidance changes nothing: at
         # a scale of 1, and where both prompts are the same (by default, both are empty)
@@ -333,9 +404,9 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         # 3. Predict, put in the hints' colors, step
         z_hint, region = self._encode_hints(jobs, z_gray)
         constrain = None if region is None else lambda z_hat: torch.lerp(z_hat, z_hint, region)
-        self.scheduler.set_timesteps(settings.num_inference_steps, device=device, severity=settings.severity)
+        self.scheduler.set_timesteps(settings.num_inference_steps, device=device, severity=start.severity)
         for index, timestep in enumerate(self.scheduler.timesteps):
-            model_input = z if self.unet.config.in_channels == z.shape[1] else torch.cat([z, z_gray], dim=1)
+            model_input = z if self.unet.config.in_channels == z.shape[1] else torch.cat([z, *seen], dim=1)
             if guided:
                 model_input = torch.cat([model_input, model_input])
             model_output = self.unet(
@@ -365,6 +436,16 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             scale = settings.color_scale
             z = torch.lerp(z_gray, z, scale if region is None else region + scale * (1 - region))  # exact at 1
         return z
+
+    def _color(
+        self, jobs: Sequence[_Job], settings: _Settings, output_type: str, progress_bar, callback: Callable | None
+    ) -> torch.Tensor:
+        """Latents of jobs that share shape and start, or their Cb and Cr `(len(jobs), 2, height, width)`."""
+        if settings.num_inference_steps > 0:
+            z = self._sample(jobs, settings, progress_bar, callback)
+            return z if output_type == "latent" else rgb_to_chroma(self.decode_latents(z))
+        semantics = self._encode_semantics(jobs, encoded=output_type == "latent")
+        return semantics.z if output_type == "latent" else rgb_to_chroma(semantics.picture)
 
     def _encode_hints(
         self, jobs: Sequence[_Job], z_gray: torch.Tensor
@@ -412,7 +493,7 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         seed: int | Sequence[int] | None,
         generator: torch.Generator | Sequence[torch.Generator] | None,
         num_images_per_prompt: int,
-        severity: float,
+        settings: _Settings,
         hints: Sequence | None,
     ) -> list[_Job]:
         """One job per image and variant; checks everything that comes as one value or one per image."""
@@ -446,15 +527,34 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         for i, photo in enumerate(photos):
             size = self.model_size(*photo.size)
             gray = resize_to_tensor(photo.luma, size)
-            color = resize_to_tensor(photo.rgb, size) if severity < 1 else None
+            start = self._choose_start(settings, prompts[i])
+            seen = None
+            if start.origin == "guess" or self.sees_guess or self.config.walk_from == "guess":
+                seen = resize_to_tensor(photo.luma, tuple(side // self.vae_scale_factor * CELL for side in size))
+            color = resize_to_tensor(photo.rgb, size) if settings.severity < 1 else None
             field = HintField.spread(all_hints[i], photo.size, gray[:1] / 2 + 0.5) if all_hints[i] else None
             for variant in range(num_images_per_prompt):
                 # Variant k of seed s is seed s + k: each can be made again alone.
                 variant_seed = None if generator is not None else (int(seeds[i]) + variant) % 2**63
                 source = generators[i] if generator is not None else torch.Generator().manual_seed(variant_seed)
                 noise = self._draw_noise(size, source) if self.scheduler.config.noise_scale > 0 else None
-                jobs.append(_Job(len(jobs), gray, color, noise, prompts[i], negatives[i], variant_seed, field))
+                jobs.append(
+                    _Job(len(jobs), gray, seen, color, start, noise, prompts[i], negatives[i], variant_seed, field)
+                )
         return jobs
+
+    def _choose_start(self, settings: _Settings, prompt: str) -> _Start:
+        """Where the walk of a photograph with this prompt begins."""
+        if settings.num_inference_steps == 0:
+            return _Start(1.0, "guess")
+        if settings.severity < 1:
+            return _Start(settings.severity, "input")
+        if self.config.walk_from == "guess":
+            return _Start(1.0, "guess")
+        severity = 1.0
+        if self.semantic_encoder is not None:
+            severity = self.config.prompted_guess_severity if prompt else self.config.guess_severity
+        return _Start(severity, "guess" if severity < 1 else "gray")
 
     def _draw_noise(self, size: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
         width, height = (side // self.vae_scale_factor for side in size)
@@ -476,6 +576,8 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             "severity": float(settings.severity),
             "seed": job.seed,
         }
+        if job.start.origin == "guess":
+            described |= {"start": "first guess", "start_severity": float(job.start.severity)}
         if job.hints is not None:
             described["hints"] = [hint.as_list() for hint in job.hints.hints]
         return described
@@ -513,7 +615,8 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             negative_prompt (`str` or one per image, *optional*):
                 What to steer away from; acts only at a guidance scale other than 1.
             num_inference_steps (`int`, *optional*):
-                T, the number of UNet steps.
+                T, the number of UNet steps. 0 is the first guess itself, of models with a `semantic_encoder`: prompt
+                and seed have no effect on it.
             guidance_scale (`float`, *optional*):
                 s of classifier-free guidance from the negative prediction; 1 is off and costs one UNet pass.
             color_scale (`float` or `"auto"`, *optional*):
@@ -567,18 +670,17 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         # 2. Luma of every photograph; one job per photograph and variant
         photos = [as_photo(item, keep_color=severity < 1) for item in as_list(image)]
         jobs = self._prepare_jobs(
-            photos, prompt, negative_prompt, seed, generator, num_images_per_prompt, severity, hints
+            photos, prompt, negative_prompt, seed, generator, num_images_per_prompt, settings, hints
         )
         descriptions = [self._describe(job, settings) for job in jobs]
 
         # 3. Sample in batches of one latent shape, and decode
         results: list = [None] * len(jobs)
-        batches = batches_of_one_shape([job.gray.shape for job in jobs], settings.batch_size)
+        batches = batches_of_one_shape([(job.gray.shape, job.start) for job in jobs], settings.batch_size)
         with self.progress_bar(total=len(batches) * settings.num_inference_steps) as progress_bar:
             for positions in batches:
                 batch = [jobs[position] for position in positions]
-                z = self._sample(batch, settings, progress_bar, callback_on_step_end)
-                decoded = z.cpu() if output_type == "latent" else rgb_to_chroma(self.decode_latents(z)).cpu()
+                decoded = self._color(batch, settings, output_type, progress_bar, callback_on_step_end).cpu()
                 if not decoded.isfinite().all():
                     raise RuntimeError(
                         f"the model's output is not finite (networks in {self.unet.dtype}): load it with dtype=float32"

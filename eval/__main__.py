@@ -4,7 +4,7 @@ import argparse
 import importlib
 import sys
 
-from colorization.cli import Parser
+from colorization.command_line import Parser
 
 # Each is a module of this package with `add_arguments(parser)` and `run(arguments) -> exit status`.
 COMMANDS = {

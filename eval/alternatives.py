@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from colorization.cli import Parser
+from colorization.command_line import Parser
 from colorization.loading import EMBEDDED_DIRECTORY, EMBEDDED_MODEL, baseline_folder
 
 from .datasets import safe_id

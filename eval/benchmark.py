@@ -23,7 +23,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from colorization.cli import share_cores
+from colorization.command_line import share_cores
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 RESULTS = Path(__file__).parent / "results" / "benchmark.json"
@@ -87,7 +87,8 @@ def time_photo(width: int, height: int, repeats: int) -> dict:
 def time_folder(steps: int, count: int) -> dict:
     """A folder of 768-pixel photographs of three shapes through the command line's own batching."""
     from colorization import load_pipeline
-    from colorization.cli import Report, Task, colorize_files
+    from colorization.batch_run import colorize_files
+    from colorization.files import Report, Task
 
     shapes = ((768, 512), (512, 768), (768, 576))
     start = time.perf_counter()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from colorization.cli import Parser, at_least, share_cores
+from colorization.command_line import Parser, at_least, share_cores
 
 from .compare import PACKAGES, model_folder, weights_sha256
 from .photos import NamedPhoto, is_gray, load_photos, photo_seed, set_name

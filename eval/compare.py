@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from colorization.cli import Parser, share_cores
+from colorization.command_line import Parser, share_cores
 
 from .photos import NamedPhoto, load_photos, photo_seed, set_name, take
 from .summary import (

@@ -31,7 +31,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from colorization.cli import Parser, at_least
+from colorization.command_line import Parser, at_least
 
 from . import without_training
 from .alternatives import add_grid_arguments, keep, save_grid

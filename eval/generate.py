@@ -29,7 +29,7 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from colorization.cli import at_least, share_cores
+from colorization.command_line import at_least, share_cores
 
 from .compare import GRAY, PACKAGES, pipeline_colorizer, vae_colorizer, weights_sha256
 from .datasets import COCO_2017_VALIDATION, FORMS, PhotoList, PhotoSource, list_photos

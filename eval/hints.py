@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from colorization.cli import Parser, at_least, share_cores
+from colorization.command_line import Parser, at_least, share_cores
 
 from .benchmark import EXAMPLES
 from .report import METRICS, Cell, Row, Table, show_metric
@@ -103,7 +103,8 @@ def measure_photo(
     Returns:
         `psnr`: (way, k) -> dB, k 0 without hints; `errors`: (colors, k) -> `(k,)`.
     """
-    from colorization.hints import REACH, HintField
+    from colorization.hint_spread import REACH
+    from colorization.hints import HintField
     from colorization.image_io import as_photo
     from colorization.prediction import ChromaPrediction
 

@@ -12,7 +12,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from colorization.cli import Parser
+from colorization.command_line import Parser
 
 ROOT = Path(__file__).parent.parent
 METRICS = Path(__file__).parent / "metrics"

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from colorization.cli import at_least
+from colorization.command_line import at_least
 
 from .photos import IMAGE_SUFFIXES
 

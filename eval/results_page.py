@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from colorization.cli import Parser
+from colorization.command_line import Parser
 from colorization.loading import EMBEDDED_DIRECTORY, EMBEDDED_MODEL
 
 from .compare import weights_sha256

@@ -33,7 +33,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from colorization.cli import Parser, at_least, share_cores
+from colorization.command_line import Parser, at_least, share_cores
 
 from .benchmark import EXAMPLES, processor
 from .summary import package_versions, write_result

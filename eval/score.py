@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from colorization.cli import at_least, share_cores
+from colorization.command_line import at_least, share_cores
 
 from .photos import IMAGE_SUFFIXES
 from .summary import (

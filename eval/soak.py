@@ -37,7 +37,7 @@ from gradio_client.exceptions import AppError
 from gradio_client.utils import QueueError
 from PIL import Image
 
-from colorization.cli import Parser
+from colorization.command_line import Parser
 
 from .benchmark import make_photo, processor, replace_file
 

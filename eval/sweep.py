@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from colorization.cli import at_least, share_cores
+from colorization.command_line import at_least, share_cores
 
 from .compare import PACKAGES, PhotoSet, gray_version, is_done, prepare_photos
 from .photos import NamedPhoto, is_gray, load_photos, photo_seed, set_name

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any import of huggingface_hub: no test may need a network
-os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # before torch: see colorization.cli.share_cores
+os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # before torch: see colorization.command_line.share_cores
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # several processes share the cores: make test
     workers = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
@@ -130,7 +130,7 @@ def demo(embedded, demo_cache):
 @pytest.fixture(scope="session")
 def demo_url(demo) -> str:
     """Address of the served demo."""
-    from colorization.demo.page import QUEUE_SIZE, launch_options
+    from demo.page import QUEUE_SIZE, launch_options
 
     demo.queue(max_size=QUEUE_SIZE, api_open=False).launch(
         server_name="127.0.0.1", server_port=free_port(), prevent_thread_lock=True, quiet=True, **launch_options()

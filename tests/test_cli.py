@@ -11,8 +11,9 @@ import pytest
 from conftest import random_photo
 from PIL import Image
 
-from colorization import cli, loading
+from colorization import batch_run, loading
 from colorization.cli import main
+from colorization.files import Report, Task
 from colorization.image_io import read_settings
 
 FAST = ["--steps", "1", "--device", "cpu"]
@@ -221,14 +222,14 @@ def test_file_name_with_a_line_break_stays_on_one_line(folder, tmp_path, capsys)
 def test_little_memory_is_enough(tmp_path, monkeypatch, limit):
     """With room for less than one photograph, or two: everything is done, and never more is held at once."""
     held = []
-    change = cli._Budget.change
+    change = batch_run._Budget.change
 
     def watch(self, difference):
         change(self, difference)
         held.append(self._held)
 
-    monkeypatch.setattr(cli._Budget, "change", watch)
-    monkeypatch.setattr(cli, "_MEMORY_BYTES", limit)
+    monkeypatch.setattr(batch_run._Budget, "change", watch)
+    monkeypatch.setattr(batch_run, "_MEMORY_BYTES", limit)
     for k in range(9):
         random_photo(*((90, 60) if k % 2 else (60, 90)), seed=k).save(tmp_path / f"{k}.png")  # 5400 bytes each
     assert run(tmp_path, "--output", tmp_path / "out", *FAST) == 0
@@ -237,11 +238,11 @@ def test_little_memory_is_enough(tmp_path, monkeypatch, limit):
 
 
 def test_model_that_fails_on_a_batch_names_its_photographs(folder, tmp_path, embedded, capsys):
-    tasks = [cli.Task(folder / "one.png", tmp_path / "out" / "one.png")]
-    report = cli.Report()
+    tasks = [Task(folder / "one.png", tmp_path / "out" / "one.png")]
+    report = Report()
     handle = embedded.unet.register_forward_hook(lambda module, inputs, output: (output[0] * float("nan"),))
     try:
-        cli.colorize_files(embedded, tasks, report, num_inference_steps=1)
+        batch_run.colorize_files(embedded, tasks, report, num_inference_steps=1)
     finally:
         handle.remove()
     assert "one.png: the model's output is not finite" in capsys.readouterr().err

@@ -12,9 +12,9 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from colorization.demo import archive
-from colorization.demo.archive import BatchError, collect, safe_name, unused_name
 from colorization.image_io import read_image, read_settings
+from demo import archive
+from demo.archive import BatchError, collect, safe_name, unused_name
 
 
 @pytest.fixture(scope="module")

@@ -21,22 +21,25 @@ from PIL import Image
 from test_captioning import blip_folder  # noqa: F401 (a fixture)
 
 import app
-from colorization.demo import captions, inputs, messages, rendering, visits
-from colorization.demo.batch import BatchHandler
-from colorization.demo.color import Color
-from colorization.demo.compare import Compare, figure
-from colorization.demo.engine import PLACES, Canceled, Engine, gpu_seconds, on_gpu
-from colorization.demo.inputs import PhotoInput
-from colorization.demo.messages import on_page, problems_on_page
-from colorization.demo.page import launch_options
-from colorization.demo.placing import add_line
-from colorization.demo.rendering import shrink
-from colorization.demo.snippet import python_code
-from colorization.demo.visits import Visits
-from colorization.demo.walk import Walk
 from colorization.errors import ColorizationWarning
-from colorization.image_io import ImageError, Photo, read_image, read_settings
+from colorization.image_io import read_image, read_settings
+from colorization.photo import ImageError, Photo
 from colorization.pipeline import ChromaPrediction
+from demo import captions, inputs, messages, rendering, visits
+from demo.batch_tab import BatchHandler
+from demo.coloring import Color
+from demo.compare_tab import Compare, figure
+from demo.engine import PLACES, Canceled, Engine
+from demo.gpu import gpu_seconds, on_gpu
+from demo.hint_panel import add_line, place_hint
+from demo.inputs import PhotoInput
+from demo.messages import on_page, problems_on_page
+from demo.page import launch_options
+from demo.rendering import shrink
+from demo.settings import Settings
+from demo.snippet import python_code
+from demo.steps_tab import Walk
+from demo.visits import Visits
 
 
 def request(session: str = "session") -> gr.Request:
@@ -118,9 +121,9 @@ def test_a_click_counts_in_pixels_of_the_photograph(color, example_files, tmp_pa
         picture.convert("L").resize((400, 200)).save(tmp_path / "scan.tif")
     shown = color.show_input(str(tmp_path / "scan.tif"), request())[0]
     event = gr.SelectData(None, {"index": [50, 10], "value": None})
-    text, _ = color.place_hint(shown, "rgb(32, 96, 224)", "1,2,#ff0000\n", event, request())
+    text = place_hint(color._visits, shown, "rgb(32, 96, 224)", "1,2,#ff0000\n", event, request())
     assert text == "1,2,#ff0000\n202,42,#2060e0"
-    text, _ = color.place_hint(str(example_files[0]), "#2060E0", "", event, request())
+    text = place_hint(color._visits, str(example_files[0]), "#2060E0", "", event, request())
     assert text == "50,10,#2060e0"
 
 
@@ -348,10 +351,10 @@ def test_the_walk_begins_gray_and_ends_with_the_result(embedded, example_files):
 
 
 def test_the_walk_shows_what_color_hints_do(color, example_files):
-    handler, settings = Walk(color._engine, color._visits, "unused"), ("", "", 2, 1.0, 1.0, 0, "embedded")
+    handler, settings = Walk(color._engine, color._visits, "unused"), Settings("", "embedded", 2, 1.0, 0, 1.0, False)
 
     def walk(hints: str) -> list[np.ndarray]:
-        gallery = handler.walk(str(example_files[0]), *settings, hints, request())
+        gallery = handler.walk(str(example_files[0]), "", hints, settings, request())
         return [np.asarray(Image.open(picture["image"]["path"]), int) for picture in gallery.value]
 
     (gray, *plain), (start, *hinted) = walk(""), walk("90,75,#2060e0")
@@ -479,10 +482,9 @@ def test_the_figure_has_a_row_for_each_prediction_and_a_column_for_each_scale(em
 
 
 def test_equal_prompts_samplers_and_color_scales_are_compared_once(color, example_files):
-    handler, settings = Compare(color._engine, color._visits), ("", 1, 1.0, 0, "embedded", request())
-    gallery, button = handler.compare(
-        str(example_files[0]), "red\n red \n\nblue", ["cold", "cold"], [1.5, 0.5, 1.5], *settings
-    )
+    handler, settings = Compare(color._engine, color._visits), Settings("", "embedded", 1, 1.0, 0, 1.0, False)
+    prompts, samplers, scales = "red\n red \n\nblue", ["cold", "cold"], [1.5, 0.5, 1.5]
+    gallery, button = handler.compare(str(example_files[0]), prompts, samplers, scales, settings, request())
     assert [one["caption"] for one in gallery.value] == [
         f"{prompt} · color scale {scale}" for prompt in ("red", "blue") for scale in ("0.5", "1.5")
     ]

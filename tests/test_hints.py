@@ -11,17 +11,8 @@ from PIL import Image
 
 from colorization.cli import main
 from colorization.color import merge_luma_chroma, rgb_to_lab
-from colorization.hints import (
-    REACH,
-    Hint,
-    affinity,
-    check_inside,
-    hint_region,
-    hints_per_image,
-    parse_hints,
-    propagate_hints,
-    read_hints,
-)
+from colorization.hint_spread import REACH, affinity, hint_region, propagate_hints
+from colorization.hints import Hint, check_inside, hints_per_image, parse_hints, read_hints
 from colorization.image_io import read_settings
 from eval.contact_sheet import LINE, MARGIN, draw_sheet
 from eval.hints import main as measure

@@ -17,9 +17,9 @@ import pyvips
 import torch
 from PIL import ExifTags, Image, ImageCms, ImageOps
 
-from colorization import image_io
 from colorization.color import LUMA_WEIGHTS
-from colorization.image_io import ImageError, Photo, as_photo, read_image, read_settings, write_image
+from colorization.image_io import as_photo, read_image, read_settings, write_image
+from colorization.photo import _LUMA_WEIGHTS, ImageError, Photo
 
 HEIGHT, WIDTH = 36, 52
 ROWS, COLUMNS = np.mgrid[0:HEIGHT, 0:WIDTH]
@@ -836,4 +836,4 @@ def test_tiff_keeps_what_it_says_of_the_photograph(tmp_path):
 
 
 def test_luma_weights_are_the_library_wide_ones():
-    assert image_io._LUMA_WEIGHTS == tuple(round(weight * 65536) for weight in LUMA_WEIGHTS)
+    assert _LUMA_WEIGHTS == tuple(round(weight * 65536) for weight in LUMA_WEIGHTS)

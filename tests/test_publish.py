@@ -13,10 +13,11 @@ import processes
 import pytest
 import yaml
 from conftest import random_photo, tiny_pipeline
+from diffusers.utils.dynamic_modules_utils import get_relative_imports
 from hub_server import HubServer, hub_server
 from huggingface_hub import ModelCard
 
-from colorization import load_pipeline
+from colorization import __version__, load_pipeline
 from train.custom_pipeline import custom_modules
 from train.publish import Run, default_license, find_run, main, read_results, render_model_card
 
@@ -150,12 +151,40 @@ def test_notes_take_the_place_of_the_cards_own_words(run_folder, tmp_path, monke
 
 
 def test_modules_of_the_custom_pipeline_are_self_contained():
-    modules = custom_modules(["scheduler", "vividness"])
+    modules = custom_modules(["scheduler", "vividness", "semantic_encoder"])
     assert {"pipeline.py", "scheduler.py", "scheduler/colorization_scheduler.py"} < set(modules)
     assert {"vividness.py", "vividness/colorization_vividness.py"} < set(modules)
+    assert "semantic.SemanticEncoder" in modules["semantic_encoder/colorization_semantic_encoder.py"]
     for path, code in modules.items():
         compile(code, path, "exec")
         assert "import __version__" not in code and "from colorization" not in code
+
+
+def test_modules_that_are_needed_indirectly_are_published_too(tmp_path):
+    """diffusers finds each of them once, in the pipeline's own imports, and they find each other."""
+    package = tmp_path / "package"
+    package.mkdir()
+    sources = {
+        "pipeline": "from . import __version__\nfrom .jobs import DOOR\n",
+        "jobs": "from . import hints\nfrom .photo import LUMA\n\n\nDOOR = hints.REACH + LUMA\n",
+        "hints": "def reach():\n    from .spread import REACH\n\n    return REACH\n\n\nREACH = 1\n",
+        "spread": "from .photo import LUMA\n\nREACH = LUMA\n",
+        "photo": "LUMA = 2\n",
+        "stranger": "",
+    }
+    for name, code in sources.items():
+        (package / f"{name}.py").write_text(code)
+    modules = custom_modules([], package)
+    assert set(modules) == {f"{name}.py" for name in sources if name != "stranger"}
+    published = tmp_path / "published_modules"
+    published.mkdir()
+    for name, code in {"__init__.py": "", **modules}.items():
+        (published / name).write_text(code)
+    found = {name: set(get_relative_imports(published / name)) for name in modules}
+    assert found.pop("pipeline.py") == {"jobs", "hints", "spread", "photo"} and not any(found.values())
+    command = "from published_modules.pipeline import DOOR, __version__; print(DOOR, __version__)"
+    shown = processes.run("-c", command, cwd=tmp_path)
+    assert shown.stdout.split() == ["3", __version__]
 
 
 # Results and the card

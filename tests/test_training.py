@@ -38,6 +38,7 @@ from train.config import (
     ObjectiveConfig,
     OptimConfig,
     RunConfig,
+    SemanticTraining,
     VividnessTraining,
     changed_settings,
     parse_command_line,
@@ -188,6 +189,8 @@ def test_configs_are_complete_and_survive_yaml(tmp_path):
         ("embedded-smoke", EmbeddedTraining),
         ("vividness", VividnessTraining),
         ("vividness-smoke", VividnessTraining),
+        ("semantic", SemanticTraining),
+        ("semantic-smoke", SemanticTraining),
     ):
         config, options = parse_command_line(kind, "", ["--config", name])
         assert options.resume is None and not options.dry_run
@@ -263,7 +266,7 @@ def test_samples_follow_from_seed_and_position_alone(tmp_path):
 
     def stream(seed=0, total=12):
         samples = PixelSamples(photos, transform_config(data), Tokenize(pipeline))
-        return SampleStream(samples, len(photos), total, (4, 8, 8), data, ObjectiveConfig(), seed)
+        return SampleStream(samples, photos.sizes, total, (4, 8, 8), data, ObjectiveConfig(), seed)
 
     first, again = stream(), stream()
     assert len(first) == 12
@@ -280,7 +283,7 @@ def test_every_photograph_is_seen_once_an_epoch():
     photos, _ = load_photos(data)
     photos = replace(photos, captions=[str(i) for i in range(len(photos))])
     samples = PixelSamples(photos, transform_config(data), lambda caption: torch.tensor(int(caption)))
-    stream = SampleStream(samples, len(photos), 24, (4, 8, 8), data, ObjectiveConfig(), 0)
+    stream = SampleStream(samples, photos.sizes, 24, (4, 8, 8), data, ObjectiveConfig(), 0)
     orders = [[int(stream[epoch * 12 + i]["text"]) for i in range(12)] for epoch in range(2)]
     assert sorted(orders[0]) == sorted(orders[1]) == list(range(12))
     assert orders[0] != orders[1]
@@ -291,7 +294,7 @@ def test_captions_are_dropped_for_a_tenth():
     photos, _ = load_photos(data)
     photos = replace(photos, captions=["words"])
     samples = PixelSamples(photos, TransformConfig(8), lambda caption: torch.tensor(float(caption == "")))
-    stream = SampleStream(samples, 1, 300, (1, 1, 1), data, ObjectiveConfig(), 0)
+    stream = SampleStream(samples, [1], 300, (1, 1, 1), data, ObjectiveConfig(), 0)
     assert 10 <= sum(float(stream[i]["text"]) for i in range(300)) <= 55
 
 
@@ -728,7 +731,7 @@ def test_a_checkpoint_that_was_asked_for_must_be_there(tmp_path):
 
 def test_eight_bit_without_its_package_says_what_to_install():
     with pytest.raises(ValueError, match="bitsandbytes"):
-        build_optimizer([torch.nn.Parameter(torch.zeros(1))], OptimConfig(eight_bit=True))
+        build_optimizer(torch.nn.Linear(1, 1), OptimConfig(eight_bit=True))
 
 
 # The small model

@@ -66,7 +66,7 @@ def build_baseline(config: BaselineTraining, photos: PhotoSet) -> Baseline:
 
 def _stream(config: BaselineTraining, photos: PhotoSet, total: int, noise_shape: tuple[int, int, int]) -> SampleStream:
     samples = PixelSamples(photos, transform_config(config.data), no_text)
-    return SampleStream(samples, len(photos), total, noise_shape, config.data, ObjectiveConfig(), config.run.seed)
+    return SampleStream(samples, photos.sizes, total, noise_shape, config.data, ObjectiveConfig(), config.run.seed)
 
 
 def run(config: BaselineTraining, resume: str | None = None) -> Path:
@@ -88,7 +88,7 @@ def run(config: BaselineTraining, resume: str | None = None) -> Path:
     validate = None
     if broadcast_object_list([images is not None])[0]:
         validate = PictureValidation(pipeline, images, config.run, accelerator)
-    steps = total_steps(config.run, len(photos), accelerator.num_processes)
+    steps = total_steps(config.run, config.data.epoch_length(photos.sizes), accelerator.num_processes)
     total = steps * samples_per_step(config.run, accelerator.num_processes)
     stream = _stream(config, photos, total, model.noise_shape(config.data.resolution))
     summary = train(
@@ -120,7 +120,7 @@ def dry_run(config: BaselineTraining) -> None:
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     print(f"parameters: {sum(parameter.numel() for parameter in model.parameters()):,}, of which trained {trained:,}")
     processes = create_accelerator(config.run).num_processes
-    steps = total_steps(config.run, len(photos), processes)
+    steps = total_steps(config.run, config.data.epoch_length(photos.sizes), processes)
     print(f"photographs: {len(photos):,}")
     print(f"steps: {steps:,} of {samples_per_step(config.run, processes)} samples")
 

@@ -13,7 +13,7 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -24,7 +24,7 @@ from accelerate import Accelerator
 from torch.utils.data import default_collate
 from tqdm import trange
 
-from colorization.cli import Parser, at_least
+from colorization.command_line import Parser, at_least
 from colorization.pipeline import ColorizationPipeline
 
 from .cache import build_cache
@@ -40,7 +40,7 @@ def measure(
     config: LoraTraining,
     pipeline: ColorizationPipeline,
     samples: CachedSamples | PixelSamples,
-    count: int,
+    sizes: Sequence[int],
     accelerator: Accelerator,
     steps: int,
     warmup: int,
@@ -49,11 +49,11 @@ def measure(
     """Median seconds of a training step: samples, loss, gradients, optimizer."""
     task = ColorTask(pipeline, config.objective, train_text_encoder=False)
     trainable = [parameter for parameter in task.network.parameters() if parameter.requires_grad]
-    network, optimizer = accelerator.prepare(task.network, build_optimizer(trainable, config.optim))
+    network, optimizer = accelerator.prepare(task.network, build_optimizer(task.network, config.optim))
     side = config.data.resolution // pipeline.vae_scale_factor
     shape = (pipeline.vae.config.latent_channels, side, side)
     size = config.run.batch_size
-    stream = SampleStream(samples, count, (steps + warmup) * size, shape, config.data, config.objective, 0)
+    stream = SampleStream(samples, sizes, (steps + warmup) * size, shape, config.data, config.objective, 0)
 
     def step(number: int) -> None:
         batch = default_collate([stream[number * size + i] for i in range(size)])
@@ -89,10 +89,10 @@ def compare(config: LoraTraining, steps: int, warmup: int, photos: PhotoSet) -> 
         )
         building = time.perf_counter() - started
         cached = measure(
-            config, pipeline, CachedSamples(cache), len(photos), accelerator, steps, warmup, "from the cache"
+            config, pipeline, CachedSamples(cache), photos.sizes, accelerator, steps, warmup, "from the cache"
         )
     plain_samples = PixelSamples(photos, transform, Tokenize(pipeline))
-    plain = measure(config, pipeline, plain_samples, len(photos), accelerator, steps, warmup, "encoding in the loop")
+    plain = measure(config, pipeline, plain_samples, photos.sizes, accelerator, steps, warmup, "encoding in the loop")
     device = accelerator.device
     return {
         "base": config.model.base,

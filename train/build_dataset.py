@@ -29,9 +29,9 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from colorization.captioning import CAPTION_MODELS, load_captioner
-from colorization.cli import Parser, at_least
 from colorization.color import colorfulness
 from colorization.color_words import compose_caption, object_and_background_colors, to_rgb
+from colorization.command_line import Parser, at_least
 from colorization.loading import default_device as default_device
 
 from .sources import Source, image_bytes, is_local, load_source

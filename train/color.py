@@ -103,11 +103,11 @@ def train_color(
     for component in idle:
         component.to("cpu")
 
-    steps = total_steps(run, len(photos), accelerator.num_processes)
+    steps = total_steps(run, data.epoch_length(photos.sizes), accelerator.num_processes)
     side = data.resolution // pipeline.vae_scale_factor
     stream = SampleStream(
         samples,
-        len(photos),
+        photos.sizes,
         steps * samples_per_step(run, accelerator.num_processes),
         (pipeline.vae.config.latent_channels, side, side),
         data,

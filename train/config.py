@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -119,6 +120,8 @@ class DataConfig:
     Args:
         sources: folders, parquet files or Hub ids, see `python -m train.build_dataset`; one that is listed twice is
             seen twice as often.
+        weights: how often an epoch takes each source, one number per source; 0.5 takes another half of it every
+            epoch. Empty is once each.
         name: configuration of a data set on the Hub.
         split: split to train on.
         holdout: photographs whose SHA-256, read as an integer, is a multiple of this stay out of training; 0 holds
@@ -130,6 +133,7 @@ class DataConfig:
         augment_probability: share of the photographs that get blur, contrast, brightness or chroma changes.
         saturation_probability: share of the photographs that get a saturation and chroma boost.
         caption_column: what is read as caption; "label" takes the words of the label, which name no colors.
+        film_probability: share of the samples whose gray picture is that of a random old film, see `train.film`.
         caption_dropout: share of the samples that are trained without their caption.
         cache: encode everything once and train from the cache; false encodes on the fly.
         cache_directory: where caches lie; null is the folder "cache" beside the run.
@@ -139,6 +143,7 @@ class DataConfig:
     """
 
     sources: list[str] = field(default_factory=list)
+    weights: list[float] = field(default_factory=list)
     name: str | None = None
     split: str = "train"
     holdout: int = 0
@@ -148,6 +153,7 @@ class DataConfig:
     flip: bool = True
     augment_probability: float = 0.1
     saturation_probability: float = 0.4
+    film_probability: float = 0.0
     caption_column: Literal["caption", "label"] = "caption"
     caption_dropout: float = 0.1
     cache: bool = True
@@ -163,8 +169,20 @@ class DataConfig:
         _require(self.variants >= 1, "data.variants", "at least 1", self.variants)
         _require(self.cache_batch_size >= 1, "data.cache_batch_size", "at least 1", self.cache_batch_size)
         _require(self.workers >= 0, "data.workers", "at least 0", self.workers)
-        for name in ("augment_probability", "saturation_probability", "caption_dropout"):
+        for name in ("augment_probability", "saturation_probability", "film_probability", "caption_dropout"):
             _require(0 <= getattr(self, name) <= 1, f"data.{name}", "between 0 and 1", getattr(self, name))
+        if self.weights:
+            fits = len(self.weights) == len(self.sources) and min(self.weights) > 0
+            _require(fits, "data.weights", "empty or a number above 0 for each source", self.weights)
+
+    def epoch_sizes(self, sizes: Sequence[int]) -> list[int]:
+        """How many photographs an epoch takes of each source, which hold `sizes` photographs; at least one of any."""
+        weights = self.weights or [1.0] * len(sizes)
+        return [max(round(weight * size), min(size, 1)) for weight, size in zip(weights, sizes, strict=True)]
+
+    def epoch_length(self, sizes: Sequence[int]) -> int:
+        """How many photographs an epoch takes of sources that hold `sizes` photographs."""
+        return sum(self.epoch_sizes(sizes))
 
 
 @dataclass(frozen=True)
@@ -219,6 +237,7 @@ class OptimConfig:
         eight_bit: AdamW with 8-bit state; needs the package bitsandbytes and a GPU.
         max_grad_norm: gradients are scaled down to this norm.
         ema_decay: decay of the weights' moving average, which is what is saved at the end; 0 is off.
+        rate_factors: factors on the learning rate of the parameters whose names begin so, such as {"backbone.": 0.1}.
     """
 
     learning_rate: float = 1e-5
@@ -229,12 +248,15 @@ class OptimConfig:
     eight_bit: bool = False
     max_grad_norm: float = 1.0
     ema_decay: float = 0.0
+    rate_factors: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self):
         _require(self.learning_rate > 0, "optim.learning_rate", "above 0", self.learning_rate)
         _require(self.warmup_steps >= 0, "optim.warmup_steps", "at least 0", self.warmup_steps)
         _require(self.max_grad_norm > 0, "optim.max_grad_norm", "above 0", self.max_grad_norm)
         _require(0 <= self.ema_decay < 1, "optim.ema_decay", "at least 0 and below 1", self.ema_decay)
+        positive = all(factor > 0 for factor in self.rate_factors.values())
+        _require(positive, "optim.rate_factors", "numbers above 0", self.rate_factors)
 
 
 @dataclass(frozen=True)
@@ -392,6 +414,52 @@ class VividnessTraining:
 
 
 @dataclass(frozen=True)
+class SemanticModelConfig:
+    """The network that says what a photograph shows, see `colorization.semantic`.
+
+    Args:
+        start: folder of an encoder to go on from, null to begin with the ImageNet backbone and a new decoder.
+        widths: of the decoder at strides 8, 16 and 32, multiples of 8.
+        bins_weight: weight of the cross-entropy of the chroma's bins beside the squared error of its mean.
+        frozen: beginnings of the names of the backbone's parameters that are not trained; "" is all of them.
+    """
+
+    start: str | None = None
+    widths: list[int] = field(default_factory=lambda: [96, 160, 192])
+    bins_weight: float = 0.3
+    frozen: list[str] = field(default_factory=lambda: [""])
+
+    def __post_init__(self):
+        fits = len(self.widths) == 3 and all(width > 0 and width % 8 == 0 for width in self.widths)
+        _require(fits, "model.widths", "three multiples of 8", self.widths)
+        _require(self.bins_weight >= 0, "model.bins_weight", "0 or more", self.bins_weight)
+
+
+@dataclass(frozen=True)
+class SemanticTraining:
+    """Training of the semantic encoder; `data.resolution` is the side of what it sees, twice the small model's."""
+
+    model: SemanticModelConfig = field(default_factory=SemanticModelConfig)
+    data: DataConfig = field(
+        default_factory=lambda: DataConfig(
+            resolution=256, augment_probability=0.1, saturation_probability=0.0, film_probability=0.3, cache=False
+        )
+    )
+    optim: OptimConfig = field(default_factory=lambda: OptimConfig(2e-3, "cosine", 100, 0.05, ema_decay=0.998))
+    run: RunConfig = field(
+        default_factory=lambda: RunConfig(
+            "runs/semantic", batch_size=32, channels_last=True, validation_dataset="holdout"
+        )
+    )
+
+    def __post_init__(self):
+        _require(len(self.data.sources) > 0, "data.sources", "at least one data set", self.data.sources)
+        _require(not self.data.cache, "data.cache", "false, because it learns from pictures", self.data.cache)
+        allowed = self.run.validation_every == 0 or self.run.validation_dataset == "holdout"
+        _require(allowed, "run.validation_dataset", "'holdout'", self.run.validation_dataset)
+
+
+@dataclass(frozen=True)
 class BaselineModelConfig:
     """The baseline.
 
@@ -421,8 +489,8 @@ class BaselineTraining:
         _require(not self.data.cache, "data.cache", "false, because baselines learn from pictures", self.data.cache)
 
 
-AnyTraining = LoraTraining | EmbeddedTraining | VividnessTraining | BaselineTraining
-Training = TypeVar("Training", LoraTraining, EmbeddedTraining, VividnessTraining, BaselineTraining)
+AnyTraining = LoraTraining | EmbeddedTraining | VividnessTraining | SemanticTraining | BaselineTraining
+Training = TypeVar("Training", LoraTraining, EmbeddedTraining, VividnessTraining, SemanticTraining, BaselineTraining)
 
 
 class _Parser(jsonargparse.ArgumentParser):

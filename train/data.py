@@ -45,6 +45,11 @@ class PhotoSet:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def sizes(self) -> list[int]:
+        """Number of photographs of each data set."""
+        return np.bincount([part for part, _ in self.rows], minlength=len(self.parts)).tolist()
+
     def image(self, index: int) -> Image.Image:
         """The decoded photograph; ValueError names it when it cannot be decoded."""
         part, row = self.rows[index]
@@ -165,8 +170,19 @@ class CachedSamples:
 
 
 @functools.lru_cache(maxsize=2)
-def _order(seed: int, epoch: int, count: int) -> np.ndarray:
-    return sample_rng(seed, "order", epoch).permutation(count)
+def _order(seed: int, epoch: int, sizes: tuple[int, ...], taken: tuple[int, ...]) -> np.ndarray:
+    """Numbers of the photographs of an epoch, which takes `taken` of each source's `sizes`, in their order."""
+    total = sum(taken)
+    if taken == sizes:
+        return sample_rng(seed, "order", epoch).permutation(total)
+    chosen, first = [], 0
+    for part, (size, count) in enumerate(zip(sizes, taken, strict=True)):
+        # A source's own passes go on where the last epoch ended, so that all its photographs are seen equally often.
+        places = np.arange(epoch * count, (epoch + 1) * count)
+        passes = {number: sample_rng(seed, "source", part, number).permutation(size) for number in set(places // size)}
+        chosen += [first + passes[place // size][place % size] for place in places.tolist()]
+        first += size
+    return sample_rng(seed, "order", epoch).permutation(np.array(chosen))
 
 
 class SampleStream(Dataset):
@@ -174,7 +190,7 @@ class SampleStream(Dataset):
 
     Args:
         samples: what draws a sample of one photograph.
-        count: number of photographs.
+        sizes: number of photographs of each source.
         total: positions in the whole run, by which the progress of the training is told.
         latent_shape: `(channels, h, w)` of the noise.
         data, objective: settings.
@@ -184,14 +200,15 @@ class SampleStream(Dataset):
     def __init__(
         self,
         samples: PixelSamples | CachedSamples,
-        count: int,
+        sizes: Sequence[int],
         total: int,
         latent_shape: tuple[int, int, int],
         data: DataConfig,
         objective: ObjectiveConfig,
         seed: int,
     ):
-        self.samples, self.count, self.total = samples, count, total
+        self.samples, self.sizes, self.total = samples, tuple(sizes), total
+        self.taken = tuple(data.epoch_sizes(sizes))
         self.latent_shape, self.data, self.objective, self.seed = latent_shape, data, objective, seed
 
     def __len__(self) -> int:
@@ -199,8 +216,8 @@ class SampleStream(Dataset):
 
     def __getitem__(self, position: int) -> Sample:
         """The sample, with its `severity` (0-d) and `noise` `(channels, h, w)`."""
-        epoch, place = divmod(position, self.count)
-        index = int(_order(self.seed, epoch, self.count)[place])
+        epoch, place = divmod(position, sum(self.taken))
+        index = int(_order(self.seed, epoch, self.sizes, self.taken)[place])
         rng = sample_rng(self.seed, "sample", index, epoch)
         severity = draw_severity(
             rng, self.objective.severity, self.objective.severity_parameters, progress=position / self.total

@@ -207,7 +207,7 @@ def train_vae(
         objective = replace(config.objective, severity="beta", severity_parameters=(0.5, 0.5))
         stream = SampleStream(
             PixelSamples(photos, transform_config(config.data), no_text),
-            len(photos),
+            photos.sizes,
             config.vae.steps * samples_per_step(run, accelerator.num_processes),
             (1, 1, 1),
             config.data,
@@ -233,7 +233,7 @@ def _latent_scale(pipeline: ColorizationPipeline, config: EmbeddedTraining, phot
     """The factor that gives the latents a standard deviation of 1."""
     samples = PixelSamples(photos, transform_config(config.data), no_text)
     stream = SampleStream(
-        samples, len(photos), SCALE_PHOTOS, (1, 1, 1), config.data, config.objective, config.run.seed
+        samples, photos.sizes, SCALE_PHOTOS, (1, 1, 1), config.data, config.objective, config.run.seed
     )
     deviation = torch.cat(
         [
@@ -299,7 +299,7 @@ def dry_run(config: EmbeddedTraining) -> None:
     # Weights, gradient, two moments of AdamW, moving average; all float32.
     print(f"memory of weights, gradients and optimizer: {trained * 20 / 1e9:.2f} GB; activations come on top")
     print(f"photographs: {len(photos):,}; captions such as: {first_caption(pipeline, photos)}")
-    steps = total_steps(config.run, len(photos), processes)
+    steps = total_steps(config.run, config.data.epoch_length(photos.sizes), processes)
     print(f"steps: {steps:,} of {samples_per_step(config.run, processes)} samples")
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import platform
 import time
@@ -127,8 +128,8 @@ def write_config(config: AnyTraining, resume: str | None, main_process: bool) ->
     return checkpoint
 
 
-def build_optimizer(parameters: list[nn.Parameter], optim: OptimConfig) -> torch.optim.Optimizer:
-    """AdamW, with 8-bit state where asked for."""
+def build_optimizer(network: nn.Module, optim: OptimConfig) -> torch.optim.Optimizer:
+    """AdamW of what requires a gradient, with 8-bit state and factors on the learning rate where asked for."""
     if optim.eight_bit:
         try:
             from bitsandbytes.optim import AdamW8bit as AdamW
@@ -136,6 +137,12 @@ def build_optimizer(parameters: list[nn.Parameter], optim: OptimConfig) -> torch
             raise ValueError("`optim.eight_bit` needs the package bitsandbytes: pip install bitsandbytes") from error
     else:
         AdamW = torch.optim.AdamW
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            factors = [factor for prefix, factor in optim.rate_factors.items() if name.startswith(prefix)]
+            groups.setdefault(math.prod(factors), []).append(parameter)
+    parameters = [{"params": group, "lr": factor * optim.learning_rate} for factor, group in groups.items()]
     return AdamW(parameters, lr=optim.learning_rate, betas=optim.betas, weight_decay=optim.weight_decay)
 
 
@@ -181,7 +188,7 @@ def train(
         task.network.to(memory_format=torch.channels_last)
     if run.compile:
         task.network.compile()
-    optimizer = build_optimizer(trainable, optim)
+    optimizer = build_optimizer(task.network, optim)
     name = "constant_with_warmup" if optim.schedule == "constant" else optim.schedule  # "constant" has no warm-up
     schedule = get_scheduler(name, optimizer, num_warmup_steps=optim.warmup_steps, num_training_steps=steps)
     network, optimizer, schedule = accelerator.prepare(task.network, optimizer, schedule)

@@ -127,7 +127,7 @@ def dry_run(config: LoraTraining) -> None:
     processes = create_accelerator(config.run).num_processes
     per_step = samples_per_step(config.run, processes)
     try:
-        count = len(load_photos(config.data)[0])
+        photos, _ = load_photos(config.data)
     except (OSError, ValueError) as error:
         print(f"photographs: unknown ({' '.join(str(error).split())})")
         print(f"steps: {config.run.max_steps or f'{config.run.epochs} x photographs / {per_step}'}")
@@ -137,10 +137,11 @@ def dry_run(config: LoraTraining) -> None:
     factor = 2 ** (len(levels) - 1)
     latent = channels * (config.data.resolution // factor) ** 2
     versions = config.data.variants * (2 if config.data.flip else 1)
-    print(f"photographs: {count:,}")
-    print(f"steps: {total_steps(config.run, count, processes):,} of {per_step} samples")
+    steps = total_steps(config.run, config.data.epoch_length(photos.sizes), processes)
+    print(f"photographs: {len(photos):,}")
+    print(f"steps: {steps:,} of {per_step} samples")
     if config.data.cache:
-        print(f"cache of latents: {2 * 2 * latent * versions * count / 1e9:.2f} GB")
+        print(f"cache of latents: {2 * 2 * latent * versions * len(photos) / 1e9:.2f} GB")
 
 
 def _vae_config(config: LoraTraining) -> dict:

@@ -16,7 +16,7 @@ import torch
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from colorization.cli import Parser
+from colorization.command_line import Parser
 from colorization.loading import (
     CONV_IN_FILE,
     DEFAULTS_FILE,

@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from colorization.cli import Parser
+from colorization.command_line import Parser
 
 from .hub import PublishError, list_files, one_line, repo_name, upload
 
@@ -21,6 +21,7 @@ SPACE = (
     "requirements.txt",
     "model_card.md",
     "colorization",
+    "demo",
     "docs",
     "examples",
 )

@@ -1,10 +1,11 @@
-"""Saving whole models, for both kinds of pipeline."""
+"""Saving whole models, for both kinds of pipeline, and single components."""
 
+import copy
 import json
 import shutil
 from pathlib import Path
 
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, ModelMixin
 
 
 def save_complete(pipeline: DiffusionPipeline, directory: Path) -> None:
@@ -13,6 +14,15 @@ def save_complete(pipeline: DiffusionPipeline, directory: Path) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     pipeline.save_pretrained(partial)
     _tidy(partial)
+    shutil.rmtree(directory, ignore_errors=True)
+    partial.rename(directory)
+
+
+def save_half(model: ModelMixin, directory: Path) -> None:
+    """A network in half precision; the folder appears under its name when it is complete."""
+    partial = directory.with_name(f".{directory.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    copy.deepcopy(model).half().save_pretrained(partial)
     shutil.rmtree(directory, ignore_errors=True)
     partial.rename(directory)
 

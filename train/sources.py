@@ -15,7 +15,7 @@ from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 from huggingface_hub import HfApi
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
-from colorization.cli import IMAGE_SUFFIXES
+from colorization.files import IMAGE_SUFFIXES
 
 CONVERTED = "refs/convert/parquet"  # the branch on which the Hub keeps `config/split/0000.parquet` of every data set
 IMAGE_COLUMNS = ("image", "img", "jpg", "png", "webp", "picture")  # in order of preference

@@ -29,10 +29,11 @@ import torchvision.transforms.v2.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torchvision.transforms import InterpolationMode
 
-from colorization.cli import Parser, at_least
 from colorization.color import luma, merge_luma_chroma, rgb_to_chroma
+from colorization.command_line import Parser, at_least
 from colorization.degradation import to_gray
-from colorization.image_io import Photo, as_photo
+from colorization.image_io import as_photo
+from colorization.photo import Photo
 
 CROPS = ("random", "center")
 MIN_RESOLUTION = 8

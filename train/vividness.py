@@ -8,8 +8,6 @@ The same command continues a run that was stopped. The result is in OUTPUT_DIR/m
 pipeline, which `color_scale="auto"` needs.
 """
 
-import copy
-import shutil
 from pathlib import Path
 
 import torch
@@ -23,6 +21,7 @@ from .config import ObjectiveConfig, VividnessTraining, to_yaml
 from .data import PhotoSet, Sample, SampleStream, load_photos, transform_config
 from .denoiser import Loss
 from .loop import create_accelerator, samples_per_step, total_steps, train, write_summary
+from .saving import save_half
 from .transforms import TransformConfig, flip, prepare_image, sample_rng
 
 _TYPICAL = 3.6  # log(1 + M) of an average photograph, where the training starts
@@ -88,15 +87,6 @@ def held_out_error(model: VividnessModel, samples: GraySamples, count: int) -> f
     return torch.cat(errors).abs().mean().item()
 
 
-def save_model(model: VividnessModel, directory: Path) -> None:
-    """The network in half precision; the folder appears under its name when it is complete."""
-    partial = directory.with_name(f".{directory.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    copy.deepcopy(model).half().save_pretrained(partial)
-    shutil.rmtree(directory, ignore_errors=True)
-    partial.rename(directory)
-
-
 def run(config: VividnessTraining, resume: str | None = None) -> Path:
     """Train and save; returns the model's folder.
 
@@ -119,10 +109,11 @@ def run(config: VividnessTraining, resume: str | None = None) -> Path:
         accelerator.log({"validation/colorfulness_error": error}, step=step)
 
     processes = accelerator.num_processes
+    steps = total_steps(settings, config.data.epoch_length(photos.sizes), processes)
     stream = SampleStream(
         GraySamples(photos, transform),
-        len(photos),
-        total_steps(settings, len(photos), processes) * samples_per_step(settings, processes),
+        photos.sizes,
+        steps * samples_per_step(settings, processes),
         (1, 1, 1),
         config.data,
         ObjectiveConfig(),
@@ -140,7 +131,7 @@ def run(config: VividnessTraining, resume: str | None = None) -> Path:
         workers=config.data.workers,
     )
     if accelerator.is_main_process:
-        save_model(model, directory / "model")
+        save_half(model, directory / "model")
         summary |= {"photographs": len(photos), "held_out": len(held_out)}
         if len(held_out):
             summary["held_out_colorfulness_error"] = held_out_error(model.eval(), validation, len(held_out))
@@ -156,7 +147,8 @@ def dry_run(config: VividnessTraining) -> None:
     photos, held_out = load_photos(config.data)
     print(f"photographs: {len(photos):,}, held out: {len(held_out):,}")
     processes = create_accelerator(config.run).num_processes
-    steps, per_step = total_steps(config.run, len(photos), processes), samples_per_step(config.run, processes)
+    steps = total_steps(config.run, config.data.epoch_length(photos.sizes), processes)
+    per_step = samples_per_step(config.run, processes)
     print(f"steps: {steps:,} of {per_step} samples")
 
 

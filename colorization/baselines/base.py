@@ -9,7 +9,8 @@ from diffusers import ConfigMixin, ModelMixin
 
 from ..color import lab_to_rgb, rgb_to_chroma, rgb_to_lab
 from ..degradation import to_gray
-from ..hints import REACH, HintField
+from ..hint_spread import REACH
+from ..hints import HintField
 
 AB_RANGE = 110.0  # a* and b* of sRGB colors lie within it; networks see them divided by it
 
@@ -23,7 +24,7 @@ class Baseline(ModelMixin, ConfigMixin):
     """
 
     size_multiple = 8  # both sides of the pictures are multiples of it
-    hint_reach = REACH  # see colorization.hints.propagate_hints
+    hint_reach = REACH  # see colorization.hint_spread.propagate_hints
 
     @classmethod
     def complete_settings(cls, settings: dict[str, Any], images: Iterable[torch.Tensor]) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from html import escape
 
 import gradio as gr
 
-from ..errors import ColorizationWarning
-from ..image_io import ImageError
+from colorization.errors import ColorizationWarning
+from colorization.photo import ImageError
+
 from .engine import Canceled
 
 _heard = threading.local()

@@ -7,7 +7,8 @@ from functools import lru_cache
 from huggingface_hub import try_to_load_from_cache
 from PIL import Image
 
-from ..image_io import Photo
+from colorization.photo import Photo
+
 from .rendering import THUMBNAIL_SIDE, shrink
 
 # `colorization.captioning` takes a second to import: only who has a caption model and uses it waits for that.
@@ -30,7 +31,7 @@ def find_captioner() -> str | None:
 
 @lru_cache(maxsize=1)
 def _captioner(name: str):
-    from ..captioning import load_captioner
+    from colorization.captioning import load_captioner
 
     return load_captioner(name)
 
@@ -41,7 +42,7 @@ def caption(name: str, photo: Photo) -> str:
     Raises:
         ModelLoadError: (a ValueError) the model cannot be loaded.
     """
-    from ..captioning import strip_gray_words
+    from colorization.captioning import strip_gray_words
 
     with _lock:
         (text,) = _captioner(name)([Image.fromarray(shrink(photo.luma, THUMBNAIL_SIDE))])

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..image_io import Photo, read_image, write_image
-from ..prediction import ChromaPrediction
+from colorization.image_io import read_image, write_image
+from colorization.photo import Photo
+from colorization.prediction import ChromaPrediction
+
 from .visits import Visit
 
 MAX_PIXELS = 100_000_000

@@ -1,4 +1,4 @@
-"""The Batch tab's handler: many files in, one archive out."""
+"""The Batch tab: many files in, one archive out."""
 
 import os
 import tempfile
@@ -6,12 +6,17 @@ from pathlib import Path
 
 import gradio as gr
 
-from ..cli import Task
-from ..pipeline import AUTO
-from .archive import MAX_BYTES, Batch, BatchError, collect, pack, unused_name
-from .engine import BatchReport, Engine
+from colorization.files import Task
+from colorization.pipeline import AUTO
+
+from .archive import MAX_BYTES, MAX_FILES, Batch, BatchError, BatchReport, collect, pack, unused_name
+from .coloring import Color
+from .engine import Engine
+from .events import MODEL, PRIVATE
+from .inputs import PhotoFiles
 from .messages import problems_on_page
 from .rendering import SUFFIXES
+from .settings import Controls, inputs_of
 from .visits import Visits
 
 _FILES_AT_ONCE = 16  # between these others may have their turn, and the size of the results is checked
@@ -103,6 +108,36 @@ class BatchHandler:
             report = self._engine.color_files(run, model, some, report, **settings)
             written += sum(task.target.stat().st_size for task in some if task.target.exists())
         return report
+
+
+def batch_tab(handler: BatchHandler, color: Color, controls: Controls) -> None:
+    """The tab's components and events."""
+    gr.Markdown(
+        f"Up to {MAX_FILES} photographs, or zip archives of them ({MAX_BYTES >> 30} GB when unpacked). "
+        "All other settings, the color scale included, are those of the Color tab.",
+        elem_classes="note",
+    )
+    with gr.Row(equal_height=False):
+        with gr.Column(min_width=320):
+            files = PhotoFiles(label="Photographs or zip archives", file_count="multiple", height=220, elem_id="files")
+            prompt = gr.Textbox("", label="Prompt for all of them", max_lines=3)
+            file_format = gr.Radio(list(SUFFIXES), value="PNG", label="Format")
+            with gr.Row():
+                button = gr.Button("Colorize all", variant="primary", scale=3, min_width=160)
+                stop = gr.Button("Cancel", scale=1, min_width=80)
+        with gr.Column(min_width=320):
+            archive = gr.File(label="Colored photographs", interactive=False, height=110, elem_id="archive")
+            report = gr.Textbox(label="Report", lines=6, interactive=False, elem_id="report")
+    files.change(color.keep, files, **PRIVATE)
+    run = button.click(
+        handler.colorize_batch,
+        inputs_of(handler.colorize_batch, files=files, prompt=prompt, file_format=file_format, **controls),
+        [archive, report],
+        api_name="colorize_batch",
+        show_progress_on=report,
+        **MODEL,
+    )
+    stop.click(color.cancel, cancels=run, queue=False, **PRIVATE)
 
 
 def _targets(batch: Batch, folder: Path, suffix: str) -> dict[str, Path]:

@@ -1,4 +1,4 @@
-"""Files of a batch: zip archives of strangers are unpacked with care, results are packed."""
+"""Files of a batch: zip archives of strangers are unpacked with care, results are packed, failures remembered."""
 
 import lzma
 import os
@@ -9,6 +9,8 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from colorization.files import Report
 
 MAX_FILES = 100
 MAX_BYTES = 2**30
@@ -43,6 +45,22 @@ class Batch:
         if len(self.files) + len(self.problems) >= MAX_FILES:
             raise BatchError(f"More than {MAX_FILES} files: please send them in several batches.")
         self.files[unused_name(name, self.files)] = path
+
+
+@dataclass
+class BatchReport(Report):
+    """What became of a batch's files, for the page rather than the terminal.
+
+    Args:
+        total: number of the files.
+    """
+
+    total: int = 0
+
+    def fail(self, name: str | Path, reason: object) -> None:
+        """Remember a failed input."""
+        text = " ".join(str(reason).removeprefix(f"{name}: ").split()) or type(reason).__name__
+        self.failed.append((str(name), text))
 
 
 def unused_name(name: str, used: Iterable[str]) -> str:

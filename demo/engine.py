@@ -1,69 +1,33 @@
 """The loaded models and the one place that runs them: one request at a time, each of which can be canceled."""
 
 import ctypes
-import importlib
-import importlib.util
 import secrets
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 import torch
 
-from ..cli import Report, Task, colorize_files
-from ..color import rgb_to_chroma
-from ..image_io import Photo
-from ..pipeline import ColorizationPipeline
-from ..prediction import ChromaPrediction
+from colorization.batch_run import colorize_files
+from colorization.color import rgb_to_chroma
+from colorization.files import Task
+from colorization.photo import Photo
+from colorization.pipeline import ColorizationPipeline
+from colorization.prediction import ChromaPrediction
+
+from .archive import BatchReport
+from .gpu import gpu_seconds, on_gpu
 
 PLACES = 4  # requests that hold a photograph in memory; the queue lets in one at a time, but forgets canceled ones
 BUSY = "The server is busy, please try again in a minute."
 
-_GPU_SECONDS = 10.0  # to move a model to a borrowed GPU, and to decode
-_GPU_SECONDS_PER_STEP = 0.4  # of one photograph: Stable Diffusion at 768 pixels with guidance
-_GPU_SECONDS_AT_MOST = 120.0
-
-
-@dataclass
-class BatchReport(Report):
-    """What became of a batch's files, for the page rather than the terminal.
-
-    Args:
-        total: number of the files.
-    """
-
-    total: int = 0
-
-    def fail(self, name: str | Path, reason: object) -> None:
-        """Remember a failed input."""
-        text = " ".join(str(reason).removeprefix(f"{name}: ").split()) or type(reason).__name__
-        self.failed.append((str(name), text))
-
 
 class Canceled(Exception):
     """The visitor has canceled the request, or has left."""
-
-
-def on_gpu(function: Callable, duration: Callable) -> Callable:
-    """Borrow a GPU for each call where Hugging Face's `spaces` is installed; elsewhere the function itself.
-
-    Args:
-        function: its arguments and its result have to be picklable, for there it runs in another process.
-        duration: gets the same arguments and answers with the seconds that the call may take.
-    """
-    if importlib.util.find_spec("spaces") is None:
-        return function
-    return importlib.import_module("spaces").GPU(duration=duration)(function)
-
-
-def gpu_seconds(photos: int, steps: int) -> float:
-    """How long to borrow a GPU for so many photographs with so many steps each."""
-    return min(_GPU_SECONDS + _GPU_SECONDS_PER_STEP * photos * steps, _GPU_SECONDS_AT_MOST)
 
 
 def give_back_memory() -> None:
@@ -90,16 +54,9 @@ class Engine:
         self._turn = threading.Lock()
         self._places = threading.BoundedSemaphore(PLACES)
         self._requests: dict[str, str] = {}  # request -> visitor; without those that are canceled
-        self._sample = on_gpu(
-            self._sample_here, lambda request, model, photo, settings: gpu_seconds(1, settings["num_inference_steps"])
-        )
-        self._trace = on_gpu(
-            self._trace_here, lambda request, model, photo, settings: gpu_seconds(1, settings["num_inference_steps"])
-        )
-        self._color_files = on_gpu(
-            self._color_files_here,
-            lambda request, model, tasks, report, settings: gpu_seconds(len(tasks), settings["num_inference_steps"]),
-        )
+        self._sample = on_gpu(self._sample_here, _seconds)
+        self._trace = on_gpu(self._trace_here, _seconds)
+        self._color_files = on_gpu(self._color_files_here, _batch_seconds)
 
     @property
     def models(self) -> list[str]:
@@ -226,3 +183,11 @@ class Engine:
         # A color scale in latent space would act before decoding; 1 leaves the latents as they are.
         settings = {"color_scale": 1.0} | settings
         return self._pipelines[model](photo, output_type="chroma", callback_on_step_end=after_step, **settings).images
+
+
+def _seconds(request: str, model: str, photo: Photo, settings: dict) -> float:
+    return gpu_seconds(1, settings["num_inference_steps"])
+
+
+def _batch_seconds(request: str, model: str, tasks: list[Task], report: BatchReport, settings: dict) -> float:
+    return gpu_seconds(len(tasks), settings["num_inference_steps"])

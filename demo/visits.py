@@ -14,7 +14,8 @@ from pathlib import Path
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from ..prediction import ChromaPrediction
+from colorization.prediction import ChromaPrediction
+
 from .engine import Canceled
 
 VISITS_AT_MOST = 200

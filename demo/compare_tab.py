@@ -1,4 +1,4 @@
-"""The Compare tab's handler: one photograph with several prompts, samplers and color scales side by side."""
+"""The Compare tab: one photograph with several prompts, samplers and color scales side by side."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -7,10 +7,16 @@ import gradio as gr
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..prediction import ChromaPrediction
+from colorization.prediction import ChromaPrediction
+from colorization.sampling import SAMPLERS
+
+from .coloring import Color
 from .engine import Engine
+from .events import MODEL, PRIVATE
+from .inputs import PhotoInput
 from .messages import problems_on_page
 from .rendering import THUMBNAIL_SIDE, read_photo, shrink, write_thumbnails
+from .settings import Chosen, Settings, read_controls
 from .visits import Visits
 
 MAX_ROWS = 8
@@ -30,11 +36,7 @@ class Compare:
         prompts: str,
         samplers: list[str],
         color_scales: list[float],
-        negative_prompt: str,
-        steps: int,
-        guidance_scale: float,
-        seed: int | None,
-        model: str,
+        settings: Settings,
         request: gr.Request,
     ) -> tuple[gr.Gallery, gr.DownloadButton]:
         """Color a photograph once for each prompt and sampler, and show each at every color scale."""
@@ -55,15 +57,7 @@ class Compare:
             photo = read_photo(image)
             predictions = [
                 self._engine.sample(
-                    run,
-                    model,
-                    photo,
-                    prompt=prompt,
-                    negative_prompt=negative_prompt,
-                    num_inference_steps=steps,
-                    guidance_scale=guidance_scale,
-                    seed=seed,
-                    sampler=sampler,
+                    run, settings.model, photo, prompt=prompt, sampler=sampler, **settings.arguments()
                 )[0]
                 for prompt, sampler in rows
             ]
@@ -77,6 +71,54 @@ class Compare:
             figure(shrink(photo.luma, THUMBNAIL_SIDE), predictions, labels, scales).save(path)
         gallery = gr.Gallery(value=list(zip(paths, captions, strict=True)), columns=min(len(scales), 4), visible=True)
         return gallery, gr.DownloadButton(value=path, interactive=True)
+
+
+def compare_tab(handler: Compare, color: Color, chosen: Chosen) -> None:
+    """The tab's components and events."""
+    gr.Markdown(
+        "One photograph, several prompts, samplers and color scales, without color hints. "
+        "All other settings are those of the Color tab.",
+        elem_classes="note",
+    )
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=2, min_width=320):
+            image = PhotoInput(label="Photograph", sources=["upload", "clipboard"], height=220, elem_id="compared")
+            prompts = gr.Textbox(
+                "red\ngreen\nblue", label="Prompts, one per line", info="empty: without a prompt", lines=3, max_lines=8
+            )
+            scales = gr.CheckboxGroup(
+                [0.5, 0.8, 1.0, 1.2, 1.5, 2.0], value=[0.8, 1.2, 1.5], label="Color scales", type="value"
+            )
+            samplers = gr.CheckboxGroup(list(SAMPLERS), value=[], label="Samplers", info="none: the model's own")
+            with gr.Row():
+                button = gr.Button("Compare", variant="primary", scale=3, min_width=160)
+                stop = gr.Button("Cancel", scale=1, min_width=80)
+        with gr.Column(scale=3, min_width=320):
+            gallery = gr.Gallery(
+                label="Side by side",
+                object_fit="contain",
+                height="auto",
+                interactive=False,
+                buttons=["fullscreen"],
+                elem_id="comparison",
+            )
+            sheet = gr.DownloadButton("Download as one figure", interactive=False)
+    chosen.image.change(lambda path: path, chosen.image, image, **PRIVATE)
+    image.change(color.keep, image, **PRIVATE)
+
+    def compare(values: dict, request: gr.Request) -> tuple[gr.Gallery, gr.DownloadButton]:
+        asked = (values[one] for one in (image, prompts, samplers, scales))
+        return handler.compare(*asked, read_controls(chosen.controls, values), request)
+
+    run = button.click(
+        compare,
+        {image, prompts, samplers, scales, *chosen.controls.values()},
+        [gallery, sheet],
+        show_progress_on=gallery,
+        api_visibility="private",
+        **MODEL,
+    )
+    stop.click(color.cancel, cancels=run, queue=False, **PRIVATE)
 
 
 def _label(prediction: ChromaPrediction, several_samplers: bool) -> str:

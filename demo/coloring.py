@@ -1,14 +1,15 @@
-"""The Color tab's handlers: sample once, then render at any color scale, as any variant, in any format."""
+"""The Color tab's work: sample once, then render at any color scale, as any variant, in any format."""
 
 from collections.abc import Callable
 from dataclasses import replace
 
 import gradio as gr
 
-from ..pipeline import AUTO
+from colorization.pipeline import AUTO
+
 from .engine import Engine
+from .hint_panel import read_lines
 from .messages import problems_on_page
-from .placing import add_line, read_lines
 from .rendering import (
     own_color_scale,
     read_photo,
@@ -72,6 +73,8 @@ class Color:
         image = visit.originals.get(image, image)
         with problems_on_page(image), self._engine.request(visit.visitor) as run:
             photo, placed = read_photo(image), read_lines(hints)
+            # not every model knows these
+            optional = ({"hints": placed} if placed else {}) | ({"color_scale": AUTO} if auto_color_scale else {})
             predictions = self._engine.sample(
                 run,
                 model,
@@ -82,9 +85,7 @@ class Color:
                 guidance_scale=guidance_scale,
                 seed=seed,
                 num_images_per_prompt=variants,
-                # not every model knows these
-                **({"hints": placed} if placed else {}),
-                **({"color_scale": AUTO} if auto_color_scale else {}),
+                **optional,
             )
             color_scale = own_color_scale(predictions[0], color_scale)
             before = write_before(visit, photo)
@@ -111,13 +112,6 @@ class Color:
             shown = write_before(visit, photo, kind="shown")
             visit.originals = {shown: original}
         return shown, (before, before), *nothing
-
-    def place_hint(
-        self, image: str, color: str, hints: str, event: gr.SelectData, request: gr.Request
-    ) -> tuple[str, gr.Accordion]:
-        """For a click on the photograph: the list of hints with one more, and the place on the page where it is."""
-        original = self._visits.of(request).originals.get(image, image)
-        return add_line(hints, tuple(event.index), color, image, original), gr.Accordion(open=True)
 
     def keep(self, files: list[str] | str | None, request: gr.Request) -> None:
         """Remember uploads, so that they are deleted when the visitor leaves."""

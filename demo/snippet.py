@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..pipeline import AUTO
+from colorization.pipeline import AUTO
+
 from .rendering import CHOSEN_COLOR_SCALE, SUFFIXES
 
 _LOADING = {

@@ -2,16 +2,56 @@
 
 import re
 
+import gradio as gr
 from PIL import Image, ImageColor
 
-from ..hints import Hint, parse_lines
+from colorization.hints import Hint, parse_lines
+
+from .events import PRIVATE
+from .inputs import PhotoInput
 from .rendering import read_photo
+from .visits import Visits
 
 # The list is the one place where hints are kept; so they can be typed, copied and sent to the endpoint as well.
-REMOVE_LAST = r"(text) => text.trimEnd().split('\n').slice(0, -1).join('\n')"
-CLEAR = "() => ''"
-SWATCHES = r"""(text) => [...text.matchAll(/^\s*(\d+)\s*,\s*(\d+)\s*,\s*(#[0-9a-f]{6})\s*$/gim)]
+_REMOVE_LAST = r"(text) => text.trimEnd().split('\n').slice(0, -1).join('\n')"
+_CLEAR = "() => ''"
+_SWATCHES = r"""(text) => [...text.matchAll(/^\s*(\d+)\s*,\s*(\d+)\s*,\s*(#[0-9a-f]{6})\s*$/gim)]
     .map(([, x, y, color]) => `<span class="hint" style="--color: ${color}">${x}, ${y}</span>`).join(' ')"""
+
+
+def hint_panel(image: PhotoInput, visits: Visits) -> gr.Textbox:
+    """The list, folded away below the photograph until there is a hint."""
+    with gr.Accordion("Color hints: click on the photograph", open=False) as panel:
+        color = gr.ColorPicker("#c03030", label="Color", elem_id="hint-color")
+        hints = gr.Textbox(
+            "",
+            label="Places",
+            info="column, row and color, one a line",
+            placeholder="120,80,#c03030",
+            lines=2,
+            max_lines=8,
+            elem_id="hints",
+        )
+        swatches = gr.HTML(elem_id="swatches")
+        with gr.Row():
+            remove_last = gr.Button("Remove last", size="sm", min_width=80)
+            clear = gr.Button("Clear", size="sm", min_width=80)
+
+    def place(shown: str, color: str, hints: str, event: gr.SelectData, request: gr.Request) -> tuple:
+        """For a click on the photograph: the list with one hint more, and the place on the page where it is."""
+        return place_hint(visits, shown, color, hints, event, request), gr.Accordion(open=True)
+
+    image.select(place, [image, color, hints], [hints, panel], **PRIVATE)
+    hints.change(None, hints, swatches, js=_SWATCHES, **PRIVATE)
+    remove_last.click(None, hints, hints, js=_REMOVE_LAST, **PRIVATE)
+    gr.on([clear.click, image.change], None, outputs=hints, js=_CLEAR, **PRIVATE)
+    return hints
+
+
+def place_hint(visits: Visits, shown: str, color: str, hints: str, event: gr.SelectData, request: gr.Request) -> str:
+    """The list with a hint more, at the place that was clicked on."""
+    original = visits.of(request).originals.get(shown, shown)
+    return add_line(hints, tuple(event.index), color, shown, original)
 
 
 def read_lines(text: str) -> tuple[Hint, ...]:

@@ -1,1 +1,0 @@
-"""The parts of the demo's page; `app.py` puts them together. Nothing else in the library imports gradio."""

@@ -1,0 +1,1 @@
+"""The demo's page, one file a tab; `app.py` serves it. Nothing else in this project imports gradio."""
