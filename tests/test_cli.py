@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import processes
 import pytest
 from conftest import random_photo
 from PIL import Image
@@ -318,6 +317,7 @@ def test_warnings_are_one_line(folder, tmp_path, capsys):
 
 
 def test_module_and_exit_status_in_a_process_of_its_own(folder, tmp_path):
-    done = processes.run("-m", "colorization", folder / "one.png", "--output", tmp_path / "out", *FAST)
+    command = [sys.executable, "-m", "colorization", str(folder / "one.png"), "--output", str(tmp_path / "out"), *FAST]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert results(tmp_path / "out") == {"one.png"}
