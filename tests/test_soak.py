@@ -21,6 +21,7 @@ PASSED = {
 }
 
 
+@pytest.mark.slow
 def test_ten_requests(tmp_path, capsys):
     assert study(tmp_path, "soak", "--run", "--requests", "10", "--clients", "4") == 0
     (entry,) = kept(tmp_path, "soak")
