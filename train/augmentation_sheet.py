@@ -138,6 +138,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--resolution", default=256, type=at_least(MIN_RESOLUTION), metavar="N", help="in pixels (default: 256)"
     )
+    parser.add_argument(
+        "--film-probability", default=0.0, type=float, metavar="P", help="share as old films saw it (default: 0)"
+    )
     parser.add_argument("--seed", default=0, type=at_least(0), metavar="N", help="of the variants (default: 0)")
     return parser
 
@@ -159,7 +162,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         sheet = draw_sheet(
             _images(arguments.source),
-            TransformConfig(resolution=arguments.resolution),
+            TransformConfig(resolution=arguments.resolution, film_probability=arguments.film_probability),
             arguments.count,
             arguments.variants,
             arguments.seed,

@@ -162,6 +162,7 @@ def transform_config(config: DataConfig) -> TransformConfig:
         augment_probability=config.augment_probability,
         saturation_probability=config.saturation_probability,
         flip=config.flip,
+        film_probability=config.film_probability,
     )
 
 

@@ -17,13 +17,12 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm import trange
 
-from colorization.color import luma, merge_luma_chroma, rgb_to_chroma, rgb_to_lab
+from colorization.color import luma, rgb_to_lab
 from colorization.semantic import CELL, CHROMA_UNIT, SemanticEncoder, chroma_bin
 
 from .backbone import imagenet_weights
 from .config import SemanticTraining
 from .data import PhotoSet, Sample, transform_config
-from .film import draw_film, film_gray
 from .objective import Loss
 from .saving import save_component
 from .trainer import Trainer, run_command
@@ -34,45 +33,33 @@ _MEASURED = 512  # photographs that the features' statistics are taken from
 
 
 class GuessSamples:
-    """Gray photographs, as luma or as an old film saw them, with the chroma that is to be guessed.
+    """Gray photographs with the chroma that is to be guessed.
 
     Args:
         photos: where they come from.
         transform: crop and augmentation; its resolution is the encoder's.
-        film_probability: share of the samples whose gray is that of a random film.
     """
 
-    def __init__(self, photos: PhotoSet, transform: TransformConfig, film_probability: float):
-        self.photos, self.transform, self.film_probability = photos, transform, film_probability
+    def __init__(self, photos: PhotoSet, transform: TransformConfig):
+        self.photos, self.transform = photos, transform
 
     def draw(self, index: int, rng: np.random.Generator, with_caption: bool = False) -> Sample:
         """`luma` `(1, height, width)` in [0, 1] and `chroma`, a* and b* `(2, height / 8, width / 8)`; mirrored."""
         mirrored = self.transform.flip and rng.uniform() < 0.5
         image = prepare_image(self.photos.image(index), self.transform, rng)[None] / 2 + 0.5
         image = flip(image) if mirrored else image
-        gray = luma(image)
-        if rng.uniform() < self.film_probability:
-            gray = film_gray(image[0], draw_film(rng), rng)[None]
-        return {"luma": gray[0], "chroma": cell_chroma(gray, image)[0]}
+        return {"luma": luma(image)[0], "chroma": cell_chroma(image)[0]}
 
     def picture(self, index: int) -> Sample:
-        """The same of the photograph's luma, never mirrored; every photograph always gets the same crop."""
-        still = GuessSamples(self.photos, TransformConfig(self.transform.resolution, "center", 0, 0, False), 0)
+        """The same of the photograph as it is, never mirrored; every photograph always gets the same crop."""
+        still = GuessSamples(self.photos, TransformConfig(self.transform.resolution, "center", 0, 0, False))
         return still.draw(index, sample_rng(0, "picture", index))
 
 
-def cell_chroma(gray: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
-    """a* and b* of a photograph's colors on the lightness of a gray version of it, one value per cell.
-
-    Args:
-        gray: `(batch, 1, height, width)` in [0, 1].
-        image: `(batch, 3, height, width)` RGB in [0, 1].
-
-    Returns:
-        `(batch, 2, height / 8, width / 8)`.
-    """
-    small_gray, small = (F.avg_pool2d(planes, CELL // 2) for planes in (gray, image))
-    return F.avg_pool2d(rgb_to_lab(merge_luma_chroma(small_gray, rgb_to_chroma(small)))[:, 1:], 2)
+def cell_chroma(image: torch.Tensor) -> torch.Tensor:
+    """a* and b* of RGB `(batch, 3, height, width)` in [0, 1], one value per cell: `(batch, 2, height/8, width/8)`."""
+    # Lab is costly: at half of a cell's side it is near enough that of all pixels.
+    return F.avg_pool2d(rgb_to_lab(F.avg_pool2d(image, CELL // 2))[:, 1:], 2)
 
 
 class GuessTask:
@@ -104,7 +91,7 @@ def new_model(config: SemanticTraining, photos: PhotoSet) -> SemanticEncoder:
     else:
         model = SemanticEncoder(widths=tuple(config.model.widths))
         model.backbone.load_state_dict(imagenet_weights(), strict=False)  # without the classifier
-        _measure_statistics(model, GuessSamples(photos, transform_config(config.data), config.data.film_probability))
+        _measure_statistics(model, GuessSamples(photos, transform_config(config.data)))
     for name, parameter in model.backbone.named_parameters():
         parameter.requires_grad_(not name.startswith(tuple(config.model.frozen)))
     return model
@@ -146,7 +133,7 @@ class SemanticTrainer(Trainer[SemanticTraining]):
 
     def build(self) -> None:
         self.model = new_model(self.config, self.photos).to(self.accelerator.device)
-        self.held_out_samples = GuessSamples(self.held_out, transform_config(self.config.data), 0)
+        self.held_out_samples = GuessSamples(self.held_out, transform_config(self.config.data))
 
     def task(self) -> GuessTask:
         return GuessTask(self.model, self.config.model.bins_weight)
@@ -165,8 +152,7 @@ class SemanticTrainer(Trainer[SemanticTraining]):
         return explained_chroma(self.model.eval(), self.held_out_samples, self.config.run.validation_count)
 
     def samples(self) -> GuessSamples:
-        data = self.config.data
-        return GuessSamples(self.photos, transform_config(data), data.film_probability)
+        return GuessSamples(self.photos, transform_config(self.config.data))
 
     def save(self, directory: Path) -> None:
         save_component(self.model, directory)

@@ -23,6 +23,8 @@ from colorization.color import luma, merge_luma_chroma, rgb_to_chroma
 from colorization.image_io import as_photo
 from colorization.photo import Photo
 
+from .film import Film, draw_film, film_picture
+
 CROPS = ("random", "center")
 MIN_RESOLUTION = 8
 MAX_ZOOM = 1.15  # a random crop's side is at least the short side divided by this
@@ -54,6 +56,7 @@ class TransformConfig:
         saturation_probability: share in [0, 1] of the pictures that get the saturation and chroma boost.
         flip: whether pictures are mirrored at random. `prepare_image` never does: the caller does, who may store
             both.
+        film_probability: share in [0, 1] of the pictures that get the luma that a random old film saw.
     """
 
     resolution: int = 512
@@ -61,6 +64,7 @@ class TransformConfig:
     augment_probability: float = 0.1
     saturation_probability: float = 0.4
     flip: bool = True
+    film_probability: float = 0.0
 
     def __post_init__(self) -> None:
         if not isinstance(self.resolution, int) or isinstance(self.resolution, bool):
@@ -69,7 +73,7 @@ class TransformConfig:
             raise ValueError(f"`resolution` must be at least {MIN_RESOLUTION}, got {self.resolution}")
         if self.crop not in CROPS:
             raise ValueError(f"`crop` must be one of {CROPS}, got {self.crop!r}")
-        for name in ("augment_probability", "saturation_probability"):
+        for name in ("augment_probability", "saturation_probability", "film_probability"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
                 raise ValueError(f"`{name}` must be a number in [0, 1], got {value!r}")
@@ -193,12 +197,15 @@ def _cut(photo: Photo, box: tuple[int, int, int], resolution: int) -> torch.Tens
 
 def prepare_with_operations(
     image: Image.Image, config: TransformConfig, rng: np.random.Generator
-) -> tuple[torch.Tensor, list[Operation]]:
+) -> tuple[torch.Tensor, list[Operation | Film]]:
     """The picture of `prepare_image` and the list of the operations that made it."""
     photo = as_photo(image, keep_color=True)
     box = crop_box(*photo.size, config, rng)
     operations = draw_operations(config, rng)
     pixels = apply_operations(_cut(photo, box, config.resolution), operations)
+    if config.film_probability > 0 and rng.random() < config.film_probability:
+        film = draw_film(rng)
+        pixels, operations = film_picture(pixels, film, rng), [*operations, film]
     return 2 * pixels - 1, operations
 
 
