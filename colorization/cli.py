@@ -37,7 +37,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--negative-prompt", type=encodable_text, metavar="TEXT", help="what to avoid (needs a guidance scale above 1)"
     )
-    parser.add_argument("--steps", type=at_least(1), metavar="N", help="sampling steps (default: the model's)")
+    parser.add_argument(
+        "--steps", type=at_least(0), metavar="N", help="sampling steps; 0 is a first guess (default: the model's)"
+    )
     parser.add_argument(
         "--guidance-scale", type=at_least(0, float), metavar="S", help="how strongly the prompt acts; 1 = off"
     )

@@ -8,7 +8,6 @@ rectified flow, Ohayon et al. 2024, arXiv 2410.00418).
 
 from dataclasses import dataclass
 
-import timm
 import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -98,6 +97,8 @@ class SemanticEncoder(ModelMixin, ConfigMixin):
         bins: int = 13,
         bin_width: float = 10.0,
     ):
+        import timm  # takes a second with all that it imports, which models without this component need not spend
+
         super().__init__()
         self.backbone = timm.create_model(architecture, pretrained=False, features_only=True, out_indices=(2, 3, 4))
         stages = self.backbone.feature_info.channels()

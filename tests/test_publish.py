@@ -152,9 +152,10 @@ def test_notes_take_the_place_of_the_cards_own_words(run_folder, tmp_path, monke
 
 
 def test_modules_of_the_custom_pipeline_are_self_contained():
-    modules = custom_modules(["scheduler", "vividness"])
+    modules = custom_modules(["scheduler", "vividness", "semantic_encoder"])
     assert {"pipeline.py", "scheduler.py", "scheduler/colorization_scheduler.py"} < set(modules)
     assert {"vividness.py", "vividness/colorization_vividness.py"} < set(modules)
+    assert "semantic.SemanticEncoder" in modules["semantic_encoder/colorization_semantic_encoder.py"]
     for path, code in modules.items():
         compile(code, path, "exec")
         assert "import __version__" not in code and "from colorization" not in code

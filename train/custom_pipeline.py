@@ -19,12 +19,17 @@ from pathlib import Path
 import colorization
 from colorization.loading import INDEX_FILE
 from colorization.scheduler import ColdDiffusionScheduler
+from colorization.semantic import SemanticEncoder
 from colorization.vividness import VividnessModel
 
 PACKAGE = Path(colorization.__file__).parent
 PIPELINE_MODULE = "pipeline"
-# Components whose classes are this package's, each defined in a module of the component's name.
-COMPONENTS = {"scheduler": ColdDiffusionScheduler, "vividness": VividnessModel}
+# Components whose classes are this package's.
+COMPONENTS = {
+    "scheduler": ColdDiffusionScheduler,
+    "vividness": VividnessModel,
+    "semantic_encoder": SemanticEncoder,
+}
 
 _HEADER = "# Part of Cold Colorizer {version} (Apache-2.0), published with the model; generated, do not edit.\n"
 # The one import that is no sibling: the folder that diffusers copies the modules to has an empty __init__.py.
@@ -37,11 +42,11 @@ _SIBLING_IMPORT, _HIDDEN_IMPORT = re.compile(r"^(\s*from\s+)\.(\w+\s+import\b)",
 # diffusers runs a component's module anew, and the pipeline knows its components by their classes, so a class must be
 # the one that the pipeline has imported already. `from .scheduler` would make diffusers look for a copy of that module
 # in this folder.
-_COMPONENT_CODE = '''"""Names the {name}'s class to diffusers; its code is {name}.py beside the pipeline's."""
+_COMPONENT_CODE = '''"""Names the {name}'s class to diffusers; its code is {module}.py beside the pipeline's."""
 
-from . import {name}
+from . import {module}
 
-{kind} = {name}.{kind}
+{kind} = {module}.{kind}
 '''
 
 
@@ -94,7 +99,9 @@ def custom_modules(components: Iterable[str], package: Path = PACKAGE) -> dict[s
     sources |= {name: _SIBLING_IMPORT.sub(_HIDDEN_IMPORT, code) for name, code in sorted(needed.items())}
     sources = {f"{name}.py": code.replace(_VERSION_IMPORT, _VERSION) for name, code in sources.items()}
     for component in components:
-        code = _COMPONENT_CODE.format(name=component, kind=COMPONENTS[component].__name__)
+        kind = COMPONENTS[component]
+        module = kind.__module__.rsplit(".", 1)[-1]
+        code = _COMPONENT_CODE.format(name=component, module=module, kind=kind.__name__)
         sources[f"{component}/{_component_module(component)}.py"] = code
     header = _HEADER.format(version=colorization.__version__)
     return {path: header + code for path, code in sources.items()}
