@@ -28,9 +28,10 @@ def test_speed_table_is_the_benchmarks():
     "document",
     [
         "README.md",
+        "CONTRIBUTING.md",
         "model_card.md",
         "docs/use.md",
-        "docs/demo.md",
+        "docs/deploy.md",
         "docs/train.md",
         "docs/evaluate.md",
         "docs/embedded-model.md",
