@@ -12,7 +12,7 @@ _EXPORTS = {
     "ColorizationPipeline": "pipeline",
     "ColorizationPipelineOutput": "prediction",
     "load_pipeline": "loading",
-    "save_adapter": "loading",
+    "save_adapter": "adapters",
 }
 
 __all__ = [*_EXPORTS, "__version__"]

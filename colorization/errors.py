@@ -7,3 +7,8 @@ class ModelLoadError(ValueError):
 
 class ColorizationWarning(UserWarning):
     """A setting that has no effect, or not the whole effect, that the caller may expect."""
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, on one line; its kind where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__

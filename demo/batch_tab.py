@@ -7,7 +7,7 @@ from pathlib import Path
 import gradio as gr
 
 from colorization.files import Task
-from colorization.pipeline import AUTO
+from colorization.jobs import AUTO
 
 from .archive import MAX_BYTES, MAX_FILES, Batch, BatchError, BatchReport, collect, pack, unused_name
 from .coloring import Color

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import gradio as gr
 
-from colorization.pipeline import AUTO
+from colorization.jobs import AUTO
 
 from .engine import Engine
 from .hint_panel import read_lines

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from colorization.pipeline import AUTO
+from colorization.jobs import AUTO
 
 from .rendering import CHOSEN_COLOR_SCALE, SUFFIXES
 

@@ -208,8 +208,10 @@ def train_experiment(experiment: Experiment, seed: int, sources: Sequence[str], 
     Raises:
         TrainingStopped: the loss was not finite.
     """
-    from train import embedded, lora
-    from train.config import EmbeddedTraining, LoraTraining, parse_command_line
+    from train.config_file import parse_command_line
+    from train.embedded import EmbeddedTrainer
+    from train.lora import LoraTrainer
+    from train.trainer import run
 
     directory = runs / run_name(experiment.name, seed)
     settings = json.loads(json.dumps(experiment.settings))
@@ -222,9 +224,9 @@ def train_experiment(experiment: Experiment, seed: int, sources: Sequence[str], 
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / "experiment.yaml"
     file.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
-    kind, trainer = (LoraTraining, lora) if experiment.is_lora else (EmbeddedTraining, embedded)
-    config, _ = parse_command_line(kind, "", ["--config", str(file)])
-    folder = trainer.run(config)
+    trainer = LoraTrainer if experiment.is_lora else EmbeddedTrainer
+    config, _ = parse_command_line(trainer.settings, "", ["--config", str(file)])
+    folder = run(trainer, config)
     return folder, json.loads((directory / "summary.json").read_text(encoding="utf-8"))
 
 

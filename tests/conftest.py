@@ -19,7 +19,7 @@ from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from colorization import ColdDiffusionScheduler, ColorizationPipeline, load_pipeline, save_adapter
-from colorization.loading import ADAPTER_NAME
+from colorization.adapters import ADAPTER_NAME
 
 if TYPE_CHECKING:
     from eval.soak import Server

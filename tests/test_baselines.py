@@ -24,7 +24,8 @@ from colorization.degradation import to_gray
 from colorization.errors import ColorizationWarning, ModelLoadError
 from colorization.image_io import read_settings
 from train.baselines import main as train
-from train.config import CONFIG_DIRECTORY, BaselineTraining, parse_command_line
+from train.config import BaselineTraining
+from train.config_file import CONFIG_DIRECTORY, parse_command_line
 
 PICTURES = [torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(k)) * 2 - 1 for k in range(6)]
 OPTIONS = {"pixelcnn": {"palette_size": 8, "width": 16, "num_layers": 2}, "controlnet": {"num_inference_steps": 2}}

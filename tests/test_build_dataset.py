@@ -17,7 +17,9 @@ from PIL import Image
 from test_captioning import save_tiny_blip
 from test_sources import jpeg, own_cache, write_table  # noqa: F401
 
-from train.build_dataset import Captions, Filters, main, measure
+from train.build_dataset import main
+from train.dataset.measures import Filters, measure
+from train.dataset.rows import Captions
 
 NAMES = ["tench", "English springer", "garbage truck"]
 
@@ -92,7 +94,10 @@ def test_blip_and_palette(source, tmp_path, blip, capsys):
     status = run("--source", source, "--output", output, "--captioner", f"{blip},palette", "--batch-size", 2)
     shown = capsys.readouterr()
     assert status == 1  # the unreadable one
-    assert "failed: train 6: " in shown.err and "train: 9 read, 1 unreadable, 1 gray, 1 unsaturated" in shown.out
+    assert (
+        "failed: train 6: n06.JPEG: " in shown.err
+        and "train: 9 read, 1 unreadable, 1 gray, 1 unsaturated" in shown.out
+    )
 
     built, original = load(output), load(source)
     assert set(built) == {"train", "validation"}

@@ -24,7 +24,7 @@ import app
 from colorization.errors import ColorizationWarning
 from colorization.image_io import read_image, read_settings
 from colorization.photo import ImageError, Photo
-from colorization.pipeline import ChromaPrediction
+from colorization.prediction import ChromaPrediction
 from demo import captions, inputs, messages, rendering, visits
 from demo.batch_tab import BatchHandler
 from demo.coloring import Color

@@ -26,7 +26,8 @@ from eval.experiments import (
     render_page,
 )
 from eval.paired import NO_DIFFERENCE, compare, remaining, student_interval
-from train.config import EmbeddedTraining, LoraTraining, parse_command_line
+from train.config import EmbeddedTraining, LoraTraining
+from train.config_file import parse_command_line
 
 
 @pytest.mark.parametrize("experiment", read_experiments(), ids=lambda experiment: experiment.name)

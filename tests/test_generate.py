@@ -144,7 +144,7 @@ def test_the_model_gray(photos, tmp_path, capsys):
 
 
 def test_gray_photographs_are_those_that_the_training_data_leaves_out():
-    from train.build_dataset import GRAY_LIMIT, measure
+    from train.dataset.measures import GRAY_LIMIT, measure
 
     for path in sorted(EXAMPLES.glob("*.jpg"))[:3]:
         color = Image.open(path).convert("RGB")

@@ -13,15 +13,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from colorization import ColdDiffusionScheduler, ColorizationPipeline, load_pipeline, save_adapter
+from colorization.adapters import CONV_IN_FILE, LORA_FILE, SCHEDULER_FILE, widen_conv_in
 from colorization.errors import ColorizationWarning
-from colorization.loading import (
-    CONV_IN_FILE,
-    EMBEDDED_DIRECTORY,
-    LORA_FILE,
-    SCHEDULER_FILE,
-    ModelLoadError,
-    widen_conv_in,
-)
+from colorization.loading import EMBEDDED_DIRECTORY, ModelLoadError
 
 
 def latent(pipeline: ColorizationPipeline, **call) -> torch.Tensor:

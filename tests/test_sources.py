@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from train.sources import image_bytes, is_local, load_source
+from train.sources import UnreadablePhoto, image_bytes, is_local, load_source, open_photo, read_photo
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +58,75 @@ def test_plain_folder(tmp_path):
     (tmp_path / "index.csv").write_text("file,caption\n0.jpg,cat\n")
     splits = load_source(str(tmp_path))
     assert set(splits) == {"train"} and contents(splits["train"]) == [jpeg(0), jpeg(1), jpeg(2)]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["steam train 1950.jpg", "bus.jpg"],
+        ["test.jpg", "b.jpg", "train-1.jpg"],
+        ["train/a.jpg", "bus/b.jpg", "car/c.jpg"],  # classes
+        ["train rides/a.jpg", "test shots/b.jpg"],
+        ["valid/a.jpg", "b.jpg"],
+        ["album [1950]/a.jpg", "album [1950]/b*.jpg", "what?.jpg"],
+    ],
+)
+@pytest.mark.parametrize("streaming", [False, True])
+def test_words_and_signs_in_names_drop_no_photograph(tmp_path, names, streaming):
+    folder = tmp_path / "evaluation of [trains]"
+    for index, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(jpeg(index))
+    (split,) = load_source(str(folder), streaming=streaming).values()
+    assert sorted(contents(split)) == sorted(jpeg(index) for index in range(len(names)))
+
+
+def test_folders_of_splits_may_be_numbered_and_lie_deeper(tmp_path):
+    for index, name in enumerate(("images/train2017/a.jpg", "images/val2017/b.jpg", "images/test-2017/c.jpg")):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(jpeg(index))
+    (tmp_path / "index.csv").write_text("file,caption\n")
+    splits = {name: contents(split) for name, split in load_source(str(tmp_path)).items()}
+    assert splits == {"train": [jpeg(0)], "validation": [jpeg(1)], "test": [jpeg(2)]}
+
+
+def test_hidden_files_are_no_photographs(tmp_path):
+    for name in ("a.jpg", "._a.jpg", ".trash/b.jpg", "__MACOSX/c.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(jpeg(0))
+    assert len(load_source(str(tmp_path))["train"]) == 1
+
+
+def test_captions_beside_the_photographs_are_read(tmp_path):
+    for index, name in enumerate("ab"):
+        (tmp_path / f"{name}.jpg").write_bytes(jpeg(index))
+    (tmp_path / "metadata.csv").write_text("file_name,caption\nb.jpg,cat\na.jpg,dog\n")
+    split = load_source(str(tmp_path))["train"]
+    assert dict(zip(split["caption"], contents(split), strict=True)) == {"dog": jpeg(0), "cat": jpeg(1)}
+
+
+@pytest.mark.parametrize("damage", ["cut short", "no picture", "chunk", "AVIF"])
+def test_why_a_photograph_cannot_be_opened(damage):
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8))
+    buffer = io.BytesIO()
+    picture.save(buffer, "AVIF" if damage == "AVIF" else "PNG")
+    data = buffer.getvalue()
+    damaged = {
+        "cut short": data[:200],
+        "no picture": b"no picture",
+        "chunk": data.replace(b"IDAT", b"IDAX"),
+        "AVIF": data.replace(b"iloc", b"free"),
+    }[damage]
+    assert open_photo(data).size == (40, 40)
+    with pytest.raises(UnreadablePhoto) as error:
+        open_photo(damaged)
+    assert error.value.cause and "\n" not in error.value.cause and "0x" not in error.value.cause
+    with pytest.raises(UnreadablePhoto, match="^a.png: "):
+        read_photo({"bytes": damaged, "path": "a.png"}, "")
+    with pytest.raises(UnreadablePhoto, match="^missing/a.png: No such file"):
+        read_photo({"bytes": None, "path": "missing/a.png"}, "row 3")
+    with pytest.raises(UnreadablePhoto, match="^row 3: the cell holds no image"):
+        read_photo({"bytes": None, "path": None}, "row 3")
 
 
 @pytest.mark.parametrize("streaming", [False, True])

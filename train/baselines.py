@@ -12,21 +12,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from accelerate.utils import broadcast_object_list
 from torch import nn
 
 from colorization.baselines import baseline_class
 from colorization.baselines.base import Baseline
 from colorization.baselines.pipeline import BaselinePipeline
 
-from .command import begin_run, run_command, start_trackers
-from .config import BaselineTraining, ObjectiveConfig, to_yaml
-from .data import PhotoSet, PixelSamples, SampleStream, load_photos, transform_config
-from .denoiser import Loss
-from .loop import create_accelerator, samples_per_step, total_steps, train, write_summary
-from .saving import save_complete
+from .config import BaselineTraining, ObjectiveConfig
+from .data import PhotoSet, PixelSamples, picture_stream, transform_config
+from .objective import Loss
+from .saving import save_pipeline
 from .text import no_text
-from .validation import PictureValidation, check_validation, load_validation
+from .trainer import Trainer, run_command
+from .validation import PictureValidation, make_validation
 
 STATISTICS_PHOTOS = 2000  # that color bins and palettes are computed from
 
@@ -48,7 +46,8 @@ class BaselineTask:
 def build_baseline(config: BaselineTraining, photos: PhotoSet) -> Baseline:
     """A new model, float32; color bins and the like are computed from the first photographs of a random order."""
     kind = baseline_class(config.model.name)
-    stream = _stream(config, photos, min(len(photos), STATISTICS_PHOTOS), (1, 1, 1))
+    count = min(len(photos), STATISTICS_PHOTOS)
+    stream = picture_stream(photos, count, config.data, ObjectiveConfig(), config.run.seed)
 
     def images() -> Iterator[torch.Tensor]:
         return (stream[i]["image"] for i in range(len(stream)))
@@ -64,69 +63,55 @@ def build_baseline(config: BaselineTraining, photos: PhotoSet) -> Baseline:
     return model
 
 
-def _stream(config: BaselineTraining, photos: PhotoSet, total: int, noise_shape: tuple[int, int, int]) -> SampleStream:
-    samples = PixelSamples(photos, transform_config(config.data), no_text)
-    return SampleStream(samples, photos.sizes, total, noise_shape, config.data, ObjectiveConfig(), config.run.seed)
+class BaselineTrainer(Trainer[BaselineTraining]):
+    """Training of a baseline, validated by the pictures that it colors."""
 
+    settings = BaselineTraining
+    built_from_photos = True
 
-def run(config: BaselineTraining, resume: str | None = None) -> Path:
-    """Train and save; returns the model's folder.
+    def build(self) -> None:
+        self.model = build_baseline(self.config, self.photos).to(self.accelerator.device)
 
-    Raises:
-        ValueError: settings, data or model cannot be used.
-        TrainingStopped: the loss was not finite.
-    """
-    directory = Path(config.run.output_dir)
-    accelerator, checkpoint, photos, held_out = begin_run(config, resume)
-    check_validation(config.run, held_out)
-    with accelerator.main_process_first():
-        model = build_baseline(config, photos).to(accelerator.device)
-    start_trackers(accelerator, config)
-    pipeline = BaselinePipeline(model, resolution=config.data.resolution)
-    images = load_validation(config.run, config.data, held_out) if accelerator.is_main_process else None
-    # Whether there is a validation is known to the process that loaded it; all must stop for it.
-    validate = None
-    if broadcast_object_list([images is not None])[0]:
-        validate = PictureValidation(pipeline, images, config.run, accelerator)
-    steps = total_steps(config.run, config.data.epoch_length(photos.sizes), accelerator.num_processes)
-    total = steps * samples_per_step(config.run, accelerator.num_processes)
-    stream = _stream(config, photos, total, model.noise_shape(config.data.resolution))
-    summary = train(
-        BaselineTask(model),
-        stream,
-        config.optim,
-        config.run,
-        accelerator,
-        checkpoint,
-        directory,
-        validate=validate,
-        workers=config.data.workers,
-    )
-    if accelerator.is_main_process:
-        half = copy.deepcopy(model)
-        half.drop_training_parts()
-        save_complete(BaselinePipeline(half.half(), resolution=config.data.resolution), directory / "model")
-        parameters = sum(parameter.numel() for parameter in half.parameters())
-        write_summary(directory, summary | {"photographs": len(photos), "parameters": parameters})
-    accelerator.end_training()
-    return directory / "model"
+    def task(self) -> BaselineTask:
+        return BaselineTask(self.model)
 
+    def validation(self) -> PictureValidation | None:
+        config, accelerator = self.config, self.accelerator
+        pipeline = BaselinePipeline(self.model, resolution=config.data.resolution)
 
-def dry_run(config: BaselineTraining) -> None:
-    """Print settings, parameter counts and steps."""
-    print(to_yaml(config))
-    photos, _ = load_photos(config.data)
-    model = build_baseline(config, photos)
-    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    print(f"parameters: {sum(parameter.numel() for parameter in model.parameters()):,}, of which trained {trained:,}")
-    processes = create_accelerator(config.run).num_processes
-    steps = total_steps(config.run, config.data.epoch_length(photos.sizes), processes)
-    print(f"photographs: {len(photos):,}")
-    print(f"steps: {steps:,} of {samples_per_step(config.run, processes)} samples")
+        def make(images: torch.Tensor | None) -> PictureValidation:
+            return PictureValidation(pipeline, images, config.run, accelerator)
+
+        return make_validation(make, config.run, config.data, self.held_out, accelerator)
+
+    def samples(self) -> PixelSamples:
+        return PixelSamples(self.photos, transform_config(self.config.data), no_text)
+
+    @property
+    def noise_shape(self) -> tuple[int, int, int]:
+        return self.model.noise_shape(self.config.data.resolution)
+
+    def save(self, directory: Path) -> None:
+        pipeline = BaselinePipeline(self._without_training_parts().half(), resolution=self.config.data.resolution)
+        save_pipeline(pipeline, directory)
+
+    def _without_training_parts(self) -> Baseline:
+        model = copy.deepcopy(self.model)
+        model.drop_training_parts()
+        return model
+
+    def facts(self, summary: dict) -> dict:
+        return {"parameters": sum(parameter.numel() for parameter in self._without_training_parts().parameters())}
+
+    @classmethod
+    def describe(cls, config: BaselineTraining, photos: PhotoSet) -> Iterator[str]:
+        parameters = list(build_baseline(config, photos).parameters())
+        trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+        yield f"parameters: {sum(parameter.numel() for parameter in parameters):,}, of which trained {trained:,}"
 
 
 def main(argv: list[str] | None = None) -> None:
-    run_command(BaselineTraining, __doc__, run, dry_run, argv)
+    run_command(BaselineTrainer, __doc__, argv)
 
 
 if __name__ == "__main__":

@@ -28,8 +28,9 @@ from colorization.command_line import Parser, at_least
 from colorization.pipeline import ColorizationPipeline
 
 from .cache import build_cache
-from .config import DataConfig, LoraTraining, ObjectiveConfig, OptimConfig, RunConfig, parse_command_line
-from .data import CachedSamples, PhotoSet, PixelSamples, SampleStream, load_photos, transform_config
+from .config import DataConfig, LoraTraining, ObjectiveConfig, OptimConfig, RunConfig
+from .config_file import parse_command_line
+from .data import CachedSamples, PhotoSet, PixelSamples, SampleStream, load_photos, name_unreadable, transform_config
 from .denoiser import ColorTask
 from .loop import build_optimizer, create_accelerator
 from .lora import build_pipeline
@@ -153,8 +154,9 @@ def main(argv: list[str] | None = None) -> None:
     )
     try:
         photos, _ = load_photos(config.data)
+        name_unreadable(photos)
         result = compare(config, options.steps, options.warmup, photos)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         parser.error(str(error))
     text = json.dumps(result, indent=2) + "\n"
     print(text, end="")

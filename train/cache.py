@@ -27,6 +27,7 @@ from .transforms import TransformConfig, flip, prepare_image, sample_rng
 
 _FORMAT = 1  # of the files; a change of it makes new caches
 _COST_FILE = "cost.json"
+_NO_FILM = ("film_probability", 0.0)
 
 
 class LatentCache:
@@ -121,7 +122,8 @@ def build_cache(
         "photos": photos.content(),
         "vae": module_fingerprint(pipeline.vae),
         "scaling_factor": pipeline.vae.config.scaling_factor,
-        "transform": asdict(transform),
+        # A setting that came later is left out where it is off: caches from before it stay good.
+        "transform": {name: value for name, value in asdict(transform).items() if (name, value) != _NO_FILM},
         "variants": variants,
         "seed": seed,
         "precision": accelerator.mixed_precision,

@@ -7,9 +7,12 @@ samples do not depend on how many processes share a batch.
 
 import functools
 import hashlib
-import io
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import datasets
 import numpy as np
@@ -17,11 +20,17 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
+from colorization.image_io import as_photo
+from colorization.photo import ImageError
+
 from .cache import LatentCache
 from .config import DataConfig, ObjectiveConfig
-from .severity import draw_severity
-from .sources import image_bytes, load_source
+from .objective import draw_severity
+from .sources import UnreadablePhoto, file_name, load_source, read_photo
+from .text import no_text
 from .transforms import TransformConfig, flip, prepare_image, sample_rng
+
+_CHECKED_AT_ONCE = 256  # photographs whose bytes are in memory while they are loaded
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +43,7 @@ class PhotoSet:
         digests: SHA-256 of each photograph's bytes.
         captions: of each photograph; without one the words of its label, or nothing.
         names: of the data sets, for messages.
+        unreadable: what was left out: names and causes.
     """
 
     parts: list[datasets.Dataset]
@@ -41,6 +51,7 @@ class PhotoSet:
     digests: list[bytes]
     captions: list[str]
     names: list[str]
+    unreadable: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -51,14 +62,9 @@ class PhotoSet:
         return np.bincount([part for part, _ in self.rows], minlength=len(self.parts)).tolist()
 
     def image(self, index: int) -> Image.Image:
-        """The decoded photograph; ValueError names it when it cannot be decoded."""
+        """The decoded photograph; UnreadablePhoto when it has gone since they were loaded."""
         part, row = self.rows[index]
-        try:
-            image = Image.open(io.BytesIO(image_bytes(self.parts[part][row]["image"])))
-            image.load()
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
-            raise ValueError(f"row {row} of {self.names[part]} is no photograph that can be read: {error}") from error
-        return image
+        return read_photo(self.parts[part][row]["image"], _place(row, self.names[part]))[1]
 
     def content(self) -> str:
         """A name for exactly these photographs in this order."""
@@ -67,6 +73,8 @@ class PhotoSet:
 
 def load_photos(config: DataConfig) -> tuple[PhotoSet, PhotoSet]:
     """The photographs to train on, and those that `config.holdout` keeps out.
+
+    All are decoded once: those that cannot be are left out, and named in the first one's `unreadable`.
 
     Raises:
         ValueError: a source lacks the split, or no photograph is left to train on.
@@ -81,10 +89,12 @@ def load_photos(config: DataConfig) -> tuple[PhotoSet, PhotoSet]:
         held_out.parts.append(dataset)
         captions = _captions(dataset, config.caption_column)
         taken = 0
-        for row, cell in enumerate(dataset.select_columns(["image"])):
+        for row, digest in enumerate(_digests(dataset, source, config.limit)):
             if config.limit is not None and taken >= config.limit:
                 break
-            digest = hashlib.sha256(image_bytes(cell["image"])).digest()
+            if isinstance(digest, UnreadablePhoto):
+                training.unreadable.append(str(digest))
+                continue
             kept = config.holdout == 0 or int.from_bytes(digest, "big") % config.holdout != 0
             photos = training if kept else held_out
             photos.rows.append((len(photos.parts) - 1, row))
@@ -92,8 +102,44 @@ def load_photos(config: DataConfig) -> tuple[PhotoSet, PhotoSet]:
             photos.captions.append(captions[row])
             taken += kept
     if not training.rows:
-        raise ValueError(f"`data.sources` must hold at least one photograph to train on, got none in {config.sources}")
+        problems = f"; {training.unreadable[0]}" if training.unreadable else ""
+        raise ValueError(
+            f"`data.sources` must hold at least one photograph to train on, got none in {config.sources}{problems}"
+        )
     return training, held_out
+
+
+def _digests(dataset: datasets.Dataset, source: str, limit: int | None) -> Iterator[bytes | UnreadablePhoto]:
+    """SHA-256 of every photograph's bytes, or why it cannot be trained on."""
+    images = dataset.select_columns(["image"])
+    at_once = _CHECKED_AT_ONCE if limit is None else min(limit, _CHECKED_AT_ONCE)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(images), at_once):
+            cells = images[start : start + at_once]["image"]
+            yield from pool.map(_digest, cells, [_place(start + i, source) for i in range(len(cells))])
+
+
+def _digest(cell: dict, place: str) -> bytes | UnreadablePhoto:
+    try:
+        data, image = read_photo(cell, place)
+        as_photo(image, keep_color=True)  # as the training will: finds values out of range and the like
+    except UnreadablePhoto as error:
+        return error
+    except ImageError as error:
+        return UnreadablePhoto(str(error).removeprefix("image: "), file_name(cell, place))
+    return hashlib.sha256(data).digest()
+
+
+def _place(row: int, source: str) -> str:
+    return f"row {row} of {source}"
+
+
+def name_unreadable(photos: PhotoSet) -> None:
+    """Say on stderr which photographs were left out, and how many."""
+    for problem in photos.unreadable:
+        print(f"failed: {problem}", file=sys.stderr)
+    if photos.unreadable:
+        print(f"photographs that cannot be read and are left out: {len(photos.unreadable)}", file=sys.stderr)
 
 
 def _captions(dataset: datasets.Dataset, column: str) -> list[str]:
@@ -116,10 +162,17 @@ def transform_config(config: DataConfig) -> TransformConfig:
         augment_probability=config.augment_probability,
         saturation_probability=config.saturation_probability,
         flip=config.flip,
+        film_probability=config.film_probability,
     )
 
 
 Sample = dict[str, torch.Tensor]
+
+
+class Samples(Protocol):
+    """What draws a sample of one photograph, by its number."""
+
+    def draw(self, index: int, rng: np.random.Generator, with_caption: bool) -> Sample: ...
 
 
 class PixelSamples:
@@ -199,7 +252,7 @@ class SampleStream(Dataset):
 
     def __init__(
         self,
-        samples: PixelSamples | CachedSamples,
+        samples: Samples,
         sizes: Sequence[int],
         total: int,
         latent_shape: tuple[int, int, int],
@@ -229,3 +282,11 @@ class SampleStream(Dataset):
             "severity": torch.tensor(severity, dtype=torch.float32),
             "noise": torch.from_numpy(noise),
         }
+
+
+def picture_stream(
+    photos: PhotoSet, total: int, data: DataConfig, objective: ObjectiveConfig, seed: int
+) -> SampleStream:
+    """Augmented pictures, their severities and no captions, for what learns from nothing else."""
+    samples = PixelSamples(photos, transform_config(data), no_text)
+    return SampleStream(samples, photos.sizes, total, (1, 1, 1), data, objective, seed)

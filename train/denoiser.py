@@ -1,18 +1,18 @@
 """The network that is trained to color latents, and its loss; the same for an adapter and for the small model."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from diffusers import UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextModel
 
+from colorization.conditioning import predict
 from colorization.degradation import to_gray
 from colorization.pipeline import ColorizationPipeline
 
 from .config import ObjectiveConfig
-from .objective import alignment_loss, estimate_z_color, latent_loss, saturation_loss, training_pair
+from .objective import Loss, alignment_loss, estimate_z_color, latent_loss, saturation_loss, training_pair
 from .teacher import Teacher
 
 
@@ -59,31 +59,11 @@ class Denoiser(nn.Module):
         """
         if self.text_encoder is not None:
             text = self.text_encoder(text).last_hidden_state
-        widened = self.unet.config.in_channels == 2 * z.shape[1]
-        model_input = torch.cat([z, z_gray], dim=1) if widened else z
-        timestep = severity * (self.num_train_timesteps - 1)
-        output = self.unet(model_input, timestep, encoder_hidden_states=text, return_dict=False)[0]
+        output = predict(self.unet, z, [z_gray], severity * (self.num_train_timesteps - 1), text)
         if self.projection is None:
             return output, None
         middle, self._middle = self._middle, None
         return output, self.projection(middle)
-
-
-@dataclass(frozen=True)
-class Loss:
-    """Losses of one batch.
-
-    Args:
-        total: what is minimised, 0-d.
-        per_sample: `(batch,)`, detached.
-        severity: `(batch,)`; None where there is none.
-        parts: mean of each unweighted term, for the log.
-    """
-
-    total: torch.Tensor
-    per_sample: torch.Tensor
-    severity: torch.Tensor | None
-    parts: dict[str, torch.Tensor]
 
 
 class ColorTask:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torchvision.transforms.v2.functional as F
 
-from colorization.color import LUMA_WEIGHTS
+from colorization.color import LUMA_WEIGHTS, merge_luma_chroma, rgb_to_chroma
 
 # Sensitivities to red, green and blue of the kinds of film that pictures are evaluated on.
 FILMS = {"pan": LUMA_WEIGHTS, "ortho": (0.0, 0.5, 0.5), "blue": (0.0, 0.0, 1.0)}
@@ -43,6 +43,9 @@ class Film:
     grain: float
     blur: float
     quality: int
+
+    def __str__(self) -> str:
+        return f"film {', '.join(f'{weight:.1f}' for weight in self.weights)}"
 
 
 def draw_film(rng: np.random.Generator) -> Film:
@@ -80,3 +83,15 @@ def film_gray(image: torch.Tensor, film: Film, rng: np.random.Generator) -> torc
     gray = gray + film.grain * torch.from_numpy(rng.standard_normal(gray.shape, dtype=np.float32))
     stored = (255 * gray.clamp(0, 1)).round().to(torch.uint8)
     return F.jpeg(stored, film.quality).float() / 255
+
+
+def film_picture(image: torch.Tensor, film: Film, rng: np.random.Generator) -> torch.Tensor:
+    """The scene in its own colors on the gray picture of a film, whose luma it then has: what a model shall learn.
+
+    Args:
+        image, film, rng: as for :func:`film_gray`.
+
+    Returns:
+        `(3, height, width)` RGB in [0, 1].
+    """
+    return merge_luma_chroma(film_gray(image, film, rng), rgb_to_chroma(image[None])[0])

@@ -8,6 +8,8 @@ from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
 from huggingface_hub.utils import validate_repo_id
 
+from colorization.errors import one_line
+
 
 class PublishError(Exception):
     """Why the Hub did not take the files, in one line."""
@@ -95,11 +97,6 @@ def list_files(folder: Path) -> str:
     """The files of a folder with their sizes, one a line."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return "\n".join(f"{_size(file.stat().st_size):>10}  {file.relative_to(folder).as_posix()}" for file in files)
-
-
-def one_line(error: Exception) -> str:
-    """An error's text without line breaks."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _size(count: float) -> str:

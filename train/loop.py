@@ -25,9 +25,9 @@ from tqdm import tqdm
 from colorization.loading import default_device
 
 from .checkpoint import find_checkpoint, list_checkpoints, read_state, save_checkpoint, save_only_trained
-from .config import AnyTraining, OptimConfig, RunConfig, changed_settings, to_yaml
-from .denoiser import Loss
-from .objective import loss_by_severity
+from .config import AnyTraining, OptimConfig, RunConfig
+from .config_file import changed_settings, to_yaml
+from .objective import Loss, loss_by_severity
 
 logger = logging.getLogger(__name__)
 

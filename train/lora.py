@@ -9,6 +9,7 @@ The same command continues a run that was stopped. The result is in OUTPUT_DIR/a
 
 import json
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import peft
@@ -18,14 +19,15 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.training_utils import cast_training_params
 
 from colorization import ColdDiffusionScheduler, ColorizationPipeline, load_pipeline, save_adapter
-from colorization.errors import ColorizationWarning
-from colorization.loading import ADAPTER_NAME, EMBEDDED_DIRECTORY, EMBEDDED_MODEL, widen_conv_in
+from colorization.adapters import ADAPTER_NAME, widen_conv_in
+from colorization.errors import ColorizationWarning, one_line
+from colorization.loading import EMBEDDED_DIRECTORY, EMBEDDED_MODEL
 
-from .color import check_training, pipeline_defaults, train_color
-from .command import begin_run, run_command, start_trackers
-from .config import CONFIG_DIRECTORY, LoraTraining, to_yaml
-from .data import load_photos
-from .loop import create_accelerator, samples_per_step, total_steps, write_summary
+from .config import LoraTraining
+from .config_file import CONFIG_DIRECTORY, to_yaml
+from .data import PhotoSet
+from .diffusion import ColorTrainer, pipeline_defaults
+from .trainer import run_command
 
 DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 # Published shapes of Stable Diffusion 2.1, so that its dry run needs no network.
@@ -75,27 +77,6 @@ def build_pipeline(config: LoraTraining, device: torch.device) -> ColorizationPi
     return pipeline
 
 
-def run(config: LoraTraining, resume: str | None = None) -> Path:
-    """Train and save; returns the adapter's folder.
-
-    Raises:
-        ValueError: settings, data or model cannot be used.
-        TrainingStopped: the loss was not finite.
-    """
-    directory = Path(config.run.output_dir)
-    accelerator, checkpoint, photos, held_out = begin_run(config, resume)
-    with accelerator.main_process_first():
-        pipeline = build_pipeline(config, accelerator.device)
-    check_training(pipeline, config, held_out)
-    start_trackers(accelerator, config)
-    summary = train_color(pipeline, config, photos, held_out, accelerator, checkpoint, train_text_encoder=False)
-    if accelerator.is_main_process:
-        save_adapter(pipeline, directory / "adapter", metadata={"training_config": to_yaml(config, public=True)})
-        write_summary(directory, summary | {"photographs": len(photos)})
-    accelerator.end_training()
-    return directory / "adapter"
-
-
 def unet_config(config: LoraTraining) -> dict:
     """Shape of the base's UNet, without its weights; of Stable Diffusion 2.1 also where no network is."""
     base = str(EMBEDDED_DIRECTORY) if config.model.base == EMBEDDED_MODEL else config.model.base
@@ -104,44 +85,7 @@ def unet_config(config: LoraTraining) -> dict:
     except OSError as error:
         if "stable-diffusion-2-1" in base:
             return json.loads((SD21_CONFIGS / "unet_config.json").read_text(encoding="utf-8"))
-        raise ValueError(f"`model.base` {base!r} cannot be read: {' '.join(str(error).split())[:200]}") from error
-
-
-def dry_run(config: LoraTraining) -> None:
-    """Print settings, parameter counts, memory and steps; no weights are loaded."""
-    print(to_yaml(config))
-    with init_empty_weights():
-        unet = UNet2DConditionModel.from_config(unet_config(config))
-    base = sum(parameter.numel() for parameter in unet.parameters())
-    channels = unet.config.out_channels
-    with init_empty_weights():
-        add_adapter(unet, config, channels)
-    trainable = sum(parameter.numel() for parameter in unet.parameters() if parameter.requires_grad)
-    width = torch.finfo(DTYPES[config.run.mixed_precision]).bits // 8
-    # Trained weights: themselves, gradient, two moments of AdamW, moving average; all float32.
-    per_trained = 4 + 4 + (2 if config.optim.eight_bit else 8) + (4 if config.optim.ema_decay else 0)
-    gigabytes = (base * width + trainable * per_trained) / 1e9
-    print(f"UNet parameters:      {base:,}")
-    print(f"trainable parameters: {trainable:,}")
-    print(f"memory of UNet, gradients and optimizer: {gigabytes:.2f} GB; activations come on top")
-    processes = create_accelerator(config.run).num_processes
-    per_step = samples_per_step(config.run, processes)
-    try:
-        photos, _ = load_photos(config.data)
-    except (OSError, ValueError) as error:
-        print(f"photographs: unknown ({' '.join(str(error).split())})")
-        print(f"steps: {config.run.max_steps or f'{config.run.epochs} x photographs / {per_step}'}")
-        return
-    vae = _vae_config(config)
-    levels = vae.get("block_out_channels") or vae["encoder_block_out_channels"]  # AutoencoderKL, AutoencoderTiny
-    factor = 2 ** (len(levels) - 1)
-    latent = channels * (config.data.resolution // factor) ** 2
-    versions = config.data.variants * (2 if config.data.flip else 1)
-    steps = total_steps(config.run, config.data.epoch_length(photos.sizes), processes)
-    print(f"photographs: {len(photos):,}")
-    print(f"steps: {steps:,} of {per_step} samples")
-    if config.data.cache:
-        print(f"cache of latents: {2 * 2 * latent * versions * len(photos) / 1e9:.2f} GB")
+        raise ValueError(f"`model.base` {base!r} cannot be read: {one_line(error)[:200]}") from error
 
 
 def _vae_config(config: LoraTraining) -> dict:
@@ -152,8 +96,51 @@ def _vae_config(config: LoraTraining) -> dict:
         return json.loads((SD21_CONFIGS / "vae_config.json").read_text(encoding="utf-8"))
 
 
+class LoraTrainer(ColorTrainer[LoraTraining]):
+    """Training of an adapter; the base model and its text encoder stay as they are."""
+
+    settings = LoraTraining
+    result = "adapter"
+    train_text_encoder = False
+
+    def build(self) -> None:
+        self.pipeline = build_pipeline(self.config, self.accelerator.device)
+
+    def save(self, directory: Path) -> None:
+        save_adapter(self.pipeline, directory, metadata={"training_config": to_yaml(self.config, public=True)})
+
+    @classmethod
+    def describe(cls, config: LoraTraining, photos: PhotoSet | None) -> Iterator[str]:
+        """Parameters and memory; no weights are loaded."""
+        with init_empty_weights():
+            unet = UNet2DConditionModel.from_config(unet_config(config))
+        base = sum(parameter.numel() for parameter in unet.parameters())
+        channels = unet.config.out_channels
+        with init_empty_weights():
+            add_adapter(unet, config, channels)
+        trainable = sum(parameter.numel() for parameter in unet.parameters() if parameter.requires_grad)
+        width = torch.finfo(DTYPES[config.run.mixed_precision]).bits // 8
+        # Trained weights: themselves, gradient, two moments of AdamW, moving average; all float32.
+        per_trained = 4 + 4 + (2 if config.optim.eight_bit else 8) + (4 if config.optim.ema_decay else 0)
+        gigabytes = (base * width + trainable * per_trained) / 1e9
+        yield f"UNet parameters:      {base:,}"
+        yield f"trainable parameters: {trainable:,}"
+        yield f"memory of UNet, gradients and optimizer: {gigabytes:.2f} GB; activations come on top"
+        if config.data.cache and photos is not None:
+            yield f"cache of latents: {cache_bytes(config, channels, len(photos)) / 1e9:.2f} GB"
+
+
+def cache_bytes(config: LoraTraining, channels: int, photos: int) -> int:
+    """Size of the latents of all photographs, color and gray, float16."""
+    vae = _vae_config(config)
+    levels = vae.get("block_out_channels") or vae["encoder_block_out_channels"]  # AutoencoderKL, AutoencoderTiny
+    latent = channels * (config.data.resolution // 2 ** (len(levels) - 1)) ** 2
+    versions = config.data.variants * (2 if config.data.flip else 1)
+    return 2 * 2 * latent * versions * photos
+
+
 def main(argv: list[str] | None = None) -> None:
-    run_command(LoraTraining, __doc__, run, dry_run, argv)
+    run_command(LoraTrainer, __doc__, argv)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,62 @@
-"""What the network is asked for and how far off it is: pure functions of tensors, float32.
+"""What the network is asked for and how far off it is: severities, targets and losses, pure functions, float32.
 
 Losses come per sample, `(batch,)`, so that they can be told apart by severity.
 """
 
+from dataclasses import dataclass
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 
 from colorization.color import rgb_to_chroma
 from colorization.degradation import degrade, predict_z_color, prediction_target, start_latent
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Losses of one batch.
+
+    Args:
+        total: what is minimised, 0-d.
+        per_sample: `(batch,)`, detached.
+        severity: `(batch,)`; None where there is none.
+        parts: mean of each unweighted term, for the log.
+    """
+
+    total: torch.Tensor
+    per_sample: torch.Tensor
+    severity: torch.Tensor | None
+    parts: dict[str, torch.Tensor]
+
+
+def draw_severity(
+    rng: np.random.Generator, distribution: str, parameters: tuple[float, float] = (1.0, 1.0), progress: float = 0.0
+) -> float:
+    """One severity in [0, 1].
+
+    * ``uniform``: Diffusing Colors, Algorithm 1.
+    * ``shifted``: uniform during the first half of the training, then with density 2a, which leans to gray.
+    * ``beta``: Beta(p, q) with `parameters` (p, q); p > q leans to gray.
+    * ``logit_normal``: sigmoid of a normal variable with `parameters` (mean, standard deviation).
+
+    Args:
+        rng: source of randomness.
+        distribution: one of the names above; ValueError else.
+        parameters: see above; unused by the first two.
+        progress: share of the training that is done, in [0, 1]; only "shifted" looks at it.
+    """
+    if distribution == "uniform":
+        return float(rng.uniform())
+    if distribution == "shifted":
+        u = float(rng.uniform())
+        return u if progress < 0.5 else u**0.5
+    if distribution == "beta":
+        return float(rng.beta(*parameters))
+    if distribution == "logit_normal":
+        return float(1 / (1 + np.exp(-rng.normal(*parameters))))
+    names = ("uniform", "shifted", "beta", "logit_normal")
+    raise ValueError(f"`distribution` must be one of {names}, got {distribution!r}")
 
 
 def training_pair(

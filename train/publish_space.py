@@ -7,8 +7,9 @@ import tempfile
 from pathlib import Path
 
 from colorization.command_line import Parser
+from colorization.errors import one_line
 
-from .hub import PublishError, list_files, one_line, repo_name, upload
+from .hub import PublishError, list_files, repo_name, upload
 
 ROOT = Path(__file__).parent.parent
 
@@ -16,6 +17,7 @@ ROOT = Path(__file__).parent.parent
 SPACE = (
     "README.md",
     "LICENSE",
+    "NOTICE",
     "CITATION.cff",
     "app.py",
     "requirements.txt",

@@ -1,30 +1,36 @@
-"""Saving whole models, for both kinds of pipeline, and single components."""
+"""Saving whole models and single components."""
 
 import copy
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from diffusers import DiffusionPipeline, ModelMixin
 
 
-def save_complete(pipeline: DiffusionPipeline, directory: Path) -> None:
-    """Save in diffusers layout; the folder appears under its name when it is complete, in place of an older one."""
+@contextmanager
+def replaced(directory: Path) -> Iterator[Path]:
+    """A path to write a folder to, which takes the place of `directory` once it is complete."""
     partial = directory.with_name(f".{directory.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    pipeline.save_pretrained(partial)
-    _tidy(partial)
+    yield partial
     shutil.rmtree(directory, ignore_errors=True)
     partial.rename(directory)
 
 
-def save_half(model: ModelMixin, directory: Path) -> None:
-    """A network in half precision; the folder appears under its name when it is complete."""
-    partial = directory.with_name(f".{directory.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    copy.deepcopy(model).half().save_pretrained(partial)
-    shutil.rmtree(directory, ignore_errors=True)
-    partial.rename(directory)
+def save_pipeline(pipeline: DiffusionPipeline, directory: Path) -> None:
+    """Save in diffusers layout."""
+    with replaced(directory) as partial:
+        pipeline.save_pretrained(partial)
+        _tidy(partial)
+
+
+def save_component(model: ModelMixin, directory: Path) -> None:
+    """Save a network in half precision, as a component of a pipeline."""
+    with replaced(directory) as partial:
+        copy.deepcopy(model).half().save_pretrained(partial)
 
 
 def _tidy(folder: Path) -> None:

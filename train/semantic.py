@@ -8,6 +8,7 @@ The same command continues a run that was stopped. The result is in OUTPUT_DIR/m
 of a pipeline.
 """
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +17,15 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm import trange
 
-from colorization.color import luma, merge_luma_chroma, rgb_to_chroma, rgb_to_lab
+from colorization.color import luma, rgb_to_lab
 from colorization.semantic import CELL, CHROMA_UNIT, SemanticEncoder, chroma_bin
 
 from .backbone import imagenet_weights
-from .command import begin_run, run_command, start_trackers
-from .config import ObjectiveConfig, SemanticTraining, to_yaml
-from .data import PhotoSet, Sample, SampleStream, load_photos, transform_config
-from .denoiser import Loss
-from .film import draw_film, film_gray
-from .loop import create_accelerator, samples_per_step, total_steps, train, write_summary
-from .saving import save_half
+from .config import SemanticTraining
+from .data import PhotoSet, Sample, transform_config
+from .objective import Loss
+from .saving import save_component
+from .trainer import Trainer, run_command
 from .transforms import TransformConfig, flip, prepare_image, sample_rng
 
 _BATCH = 16  # photographs at once outside the training
@@ -34,45 +33,33 @@ _MEASURED = 512  # photographs that the features' statistics are taken from
 
 
 class GuessSamples:
-    """Gray photographs, as luma or as an old film saw them, with the chroma that is to be guessed.
+    """Gray photographs with the chroma that is to be guessed.
 
     Args:
         photos: where they come from.
         transform: crop and augmentation; its resolution is the encoder's.
-        film_probability: share of the samples whose gray is that of a random film.
     """
 
-    def __init__(self, photos: PhotoSet, transform: TransformConfig, film_probability: float):
-        self.photos, self.transform, self.film_probability = photos, transform, film_probability
+    def __init__(self, photos: PhotoSet, transform: TransformConfig):
+        self.photos, self.transform = photos, transform
 
     def draw(self, index: int, rng: np.random.Generator, with_caption: bool = False) -> Sample:
         """`luma` `(1, height, width)` in [0, 1] and `chroma`, a* and b* `(2, height / 8, width / 8)`; mirrored."""
         mirrored = self.transform.flip and rng.uniform() < 0.5
         image = prepare_image(self.photos.image(index), self.transform, rng)[None] / 2 + 0.5
         image = flip(image) if mirrored else image
-        gray = luma(image)
-        if rng.uniform() < self.film_probability:
-            gray = film_gray(image[0], draw_film(rng), rng)[None]
-        return {"luma": gray[0], "chroma": cell_chroma(gray, image)[0]}
+        return {"luma": luma(image)[0], "chroma": cell_chroma(image)[0]}
 
     def picture(self, index: int) -> Sample:
-        """The same of the photograph's luma, never mirrored; every photograph always gets the same crop."""
-        still = GuessSamples(self.photos, TransformConfig(self.transform.resolution, "center", 0, 0, False), 0)
+        """The same of the photograph as it is, never mirrored; every photograph always gets the same crop."""
+        still = GuessSamples(self.photos, TransformConfig(self.transform.resolution, "center", 0, 0, False))
         return still.draw(index, sample_rng(0, "picture", index))
 
 
-def cell_chroma(gray: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
-    """a* and b* of a photograph's colors on the lightness of a gray version of it, one value per cell.
-
-    Args:
-        gray: `(batch, 1, height, width)` in [0, 1].
-        image: `(batch, 3, height, width)` RGB in [0, 1].
-
-    Returns:
-        `(batch, 2, height / 8, width / 8)`.
-    """
-    small_gray, small = (F.avg_pool2d(planes, CELL // 2) for planes in (gray, image))
-    return F.avg_pool2d(rgb_to_lab(merge_luma_chroma(small_gray, rgb_to_chroma(small)))[:, 1:], 2)
+def cell_chroma(image: torch.Tensor) -> torch.Tensor:
+    """a* and b* of RGB `(batch, 3, height, width)` in [0, 1], one value per cell: `(batch, 2, height/8, width/8)`."""
+    # Lab is costly: at half of a cell's side it is near enough that of all pixels.
+    return F.avg_pool2d(rgb_to_lab(F.avg_pool2d(image, CELL // 2))[:, 1:], 2)
 
 
 class GuessTask:
@@ -104,7 +91,7 @@ def new_model(config: SemanticTraining, photos: PhotoSet) -> SemanticEncoder:
     else:
         model = SemanticEncoder(widths=tuple(config.model.widths))
         model.backbone.load_state_dict(imagenet_weights(), strict=False)  # without the classifier
-        _measure_statistics(model, GuessSamples(photos, transform_config(config.data), config.data.film_probability))
+        _measure_statistics(model, GuessSamples(photos, transform_config(config.data)))
     for name, parameter in model.backbone.named_parameters():
         parameter.requires_grad_(not name.startswith(tuple(config.model.frozen)))
     return model
@@ -139,80 +126,50 @@ def explained_chroma(model: SemanticEncoder, samples: GuessSamples, count: int) 
     return 1 - error / total
 
 
-def run(config: SemanticTraining, resume: str | None = None) -> Path:
-    """Train and save; returns the model's folder.
+class SemanticTrainer(Trainer[SemanticTraining]):
+    """Training of the encoder, validated by what it explains of the photographs that are held out."""
 
-    Raises:
-        ValueError: settings or data cannot be used.
-        ImportError: the backbone's weights are not installed.
-        TrainingStopped: the loss was not finite.
-    """
-    directory, settings = Path(config.run.output_dir), config.run
-    accelerator, checkpoint, photos, held_out = begin_run(config, resume)
-    if settings.validation_every > 0 and len(held_out) == 0:
-        raise ValueError(
-            "`run.validation_every` above 0 needs `data.holdout` above 0, and photographs that it holds out"
-        )
-    start_trackers(accelerator, config)
-    transform = transform_config(config.data)
-    model = new_model(config, photos).to(accelerator.device)
-    validation = GuessSamples(held_out, transform, 0)
+    settings = SemanticTraining
 
-    def validate(step: int) -> None:
-        was_training = model.training
-        explained = explained_chroma(model.eval(), validation, settings.validation_count)
-        model.train(was_training)
+    def build(self) -> None:
+        self.model = new_model(self.config, self.photos).to(self.accelerator.device)
+        self.held_out_samples = GuessSamples(self.held_out, transform_config(self.config.data))
+
+    def task(self) -> GuessTask:
+        return GuessTask(self.model, self.config.model.bins_weight)
+
+    def validation(self) -> Callable[[int], None] | None:
+        return self._validate if self.config.run.validation_every > 0 else None
+
+    def _validate(self, step: int) -> None:
+        was_training = self.model.training
+        explained = self._explained()
+        self.model.train(was_training)
         print(f"step {step}: explains {explained:.4f} of the chroma of held-out photographs", flush=True)
-        accelerator.log({"validation/explained_chroma": explained}, step=step)
+        self.accelerator.log({"validation/explained_chroma": explained}, step=step)
 
-    processes = accelerator.num_processes
-    steps = total_steps(settings, config.data.epoch_length(photos.sizes), processes)
-    stream = SampleStream(
-        GuessSamples(photos, transform, config.data.film_probability),
-        photos.sizes,
-        steps * samples_per_step(settings, processes),
-        (1, 1, 1),
-        config.data,
-        ObjectiveConfig(),
-        settings.seed,
-    )
-    summary = train(
-        GuessTask(model, config.model.bins_weight),
-        stream,
-        config.optim,
-        settings,
-        accelerator,
-        checkpoint,
-        directory,
-        validate=validate if settings.validation_every > 0 else None,
-        workers=config.data.workers,
-    )
-    if accelerator.is_main_process:
-        save_half(model, directory / "model")
-        summary |= {"photographs": len(photos), "held_out": len(held_out)}
-        if len(held_out):
-            summary["held_out_explained_chroma"] = explained_chroma(
-                model.eval(), validation, settings.validation_count
-            )
-        write_summary(directory, summary)
-    accelerator.end_training()
-    return directory / "model"
+    def _explained(self) -> float:
+        return explained_chroma(self.model.eval(), self.held_out_samples, self.config.run.validation_count)
 
+    def samples(self) -> GuessSamples:
+        return GuessSamples(self.photos, transform_config(self.config.data))
 
-def dry_run(config: SemanticTraining) -> None:
-    """Print settings, parameter counts and steps."""
-    print(to_yaml(config))
-    photos, held_out = load_photos(config.data)
-    model = SemanticEncoder(widths=tuple(config.model.widths))
-    print(f"parameters: {model.num_parameters():,}, {model.backbone.feature_info.channels()} channels of the backbone")
-    print(f"photographs: {len(photos):,}, held out: {len(held_out):,}")
-    processes = create_accelerator(config.run).num_processes
-    steps = total_steps(config.run, config.data.epoch_length(photos.sizes), processes)
-    print(f"steps: {steps:,} of {samples_per_step(config.run, processes)}")
+    def save(self, directory: Path) -> None:
+        save_component(self.model, directory)
+
+    def facts(self, summary: dict) -> dict:
+        explained = {"held_out_explained_chroma": self._explained()} if len(self.held_out) else {}
+        return {"held_out": len(self.held_out)} | explained
+
+    @classmethod
+    def describe(cls, config: SemanticTraining, photos: PhotoSet | None) -> Iterator[str]:
+        model = SemanticEncoder(widths=tuple(config.model.widths))
+        channels = model.backbone.feature_info.channels()
+        yield f"parameters: {model.num_parameters():,}, {channels} channels of the backbone"
 
 
 def main(argv: list[str] | None = None) -> None:
-    run_command(SemanticTraining, __doc__, run, dry_run, argv)
+    run_command(SemanticTrainer, __doc__, argv)
 
 
 if __name__ == "__main__":

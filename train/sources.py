@@ -4,22 +4,36 @@ Whatever the source, every split has a column `image` of undecoded images, so th
 """
 
 import glob
+import io
 import os
+import re
 from pathlib import Path
 
 import datasets
 import fsspec
 import httpx
 import pyarrow as pa
+from datasets.data_files import DataFilesDict, DataFilesList
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
+from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
 from huggingface_hub import HfApi
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+from PIL import Image, UnidentifiedImageError
 
+from colorization.errors import one_line
 from colorization.files import IMAGE_SUFFIXES
 
 CONVERTED = "refs/convert/parquet"  # the branch on which the Hub keeps `config/split/0000.parquet` of every data set
 IMAGE_COLUMNS = ("image", "img", "jpg", "png", "webp", "picture")  # in order of preference
 SPLITS = ("train", "validation", "test")
+# What a folder that holds a split is called, a number after it allowed (`val2017`).
+_SPLIT_FOLDERS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+# Pillow's plain raster formats: others start programs, or draw what is no photograph.
+_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF", "JPEG2000")
 
 # Data sets whose main branch is a loading script, which datasets >= 4 refuses: (revision, config) to take instead.
 _DEFAULTS = {"frgfm/imagenette": (CONVERTED, "full_size")}
@@ -58,7 +72,7 @@ def load_source(
     try:
         splits = _load_local(source, config, streaming) if local else _load_hub(source, config, revision, streaming)
     except (DatasetGenerationError, pa.ArrowException) as error:
-        raise ValueError(f"source {source!r} cannot be read: {_one_line(error.__cause__ or error)}") from error
+        raise ValueError(f"source {source!r} cannot be read: {one_line(error.__cause__ or error)}") from error
     return {str(name): _with_image_column(split, f"{source} ({name})") for name, split in splits.items()}
 
 
@@ -68,22 +82,76 @@ def is_local(source: str) -> bool:
     return not source or Path(source).exists() or glob.has_magic(source) or source.startswith((".", os.sep))
 
 
+class UnreadablePhoto(OSError):
+    """A photograph that cannot be had: its file is missing, damaged, or not what can be learned from.
+
+    Attributes:
+        cause: one line.
+    """
+
+    def __init__(self, cause: str, name: str = ""):
+        self.cause = cause
+        super().__init__(f"{name}: {self.cause}" if name else self.cause)
+
+
 def image_bytes(cell: dict) -> bytes:
     """The encoded image in a cell of an undecoded image column: its "bytes", or what the file at its "path" holds.
 
     Raises:
-        OSError: the cell holds neither, or the file cannot be read.
+        UnreadablePhoto: the cell holds neither, or the file cannot be read.
     """
     if cell is not None and cell.get("bytes") is not None:
         return cell["bytes"]
     if cell is None or cell.get("path") is None:
-        raise OSError("the cell holds no image")
-    with fsspec.open(cell["path"], "rb") as file:
-        return file.read()
+        raise UnreadablePhoto("the cell holds no image")
+    try:
+        with fsspec.open(cell["path"], "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise UnreadablePhoto(error.strerror or one_line(error)) from error
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def open_photo(data: bytes) -> Image.Image:
+    """The photograph that an image file holds, decoded.
+
+    Raises:
+        UnreadablePhoto: it is damaged, or of no format that photographs have.
+    """
+    try:
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+        image.load()
+    except MemoryError:  # no fault of the photograph
+        raise
+    except UnidentifiedImageError as error:
+        raise UnreadablePhoto(f"not an image of a known kind ({', '.join(_FORMATS)})") from error
+    except Exception as error:  # the decoders raise whatever they stumble over in a damaged file
+        raise UnreadablePhoto(one_line(error)) from error
+    return image
+
+
+def read_photo(cell: dict, place: str) -> tuple[bytes, Image.Image]:
+    """The encoded and the decoded image in a cell of an undecoded image column.
+
+    Args:
+        cell: of the column.
+        place: of the cell, for messages.
+
+    Raises:
+        UnreadablePhoto: it cannot be read; the message names the file, where the cell knows it, and the cause.
+    """
+    try:
+        data = image_bytes(cell)
+        return data, open_photo(data)
+    except UnreadablePhoto as error:
+        raise UnreadablePhoto(error.cause, file_name(cell, place)) from error
+
+
+def file_name(cell: dict, place: str) -> str:
+    """What to call a photograph in messages: its file, or its place in a table and the name there, if any."""
+    path = cell.get("path") if cell is not None else None
+    if path is None:
+        return place
+    return path if cell.get("bytes") is None or not place else f"{path} in {place}"
 
 
 # Local
@@ -115,24 +183,71 @@ def _split_of(file: Path) -> str:
 def _load_folder(folder: Path, config: str | None, streaming: bool) -> Source:
     if config is not None and (folder / config).is_dir():
         folder, config = folder / config, None
-    files = [file for file in folder.rglob("*") if file.is_file()]
-    if any(file.suffix == ".parquet" and file.name != "metadata.parquet" for file in files):
-        builder = {"path": str(folder), "name": config}
-    elif config is not None:
+    files = [file for file in sorted(map(str, folder.absolute().rglob("*"))) if os.path.isfile(file)]
+    if any(file.endswith(".parquet") and os.path.basename(file) != "metadata.parquet" for file in files):
+        return _load_tables(folder, config, streaming)
+    if config is not None:
         raise ValueError(f"`config` {config!r} is no folder in {str(folder)!r}")
-    elif any(file.suffix.lower() in IMAGE_SUFFIXES for file in files):
-        builder = {"path": "imagefolder", "data_dir": str(folder)}
-    else:
+    if not any(Path(file).suffix.lower() in IMAGE_SUFFIXES for file in files):
         raise ValueError(f"source {str(folder)!r} holds neither images nor parquet files")
+    by_split = _split_files(
+        folder, [file for file in files if not _is_hidden(Path(file).relative_to(folder.absolute()))]
+    )
     try:
-        if builder["path"] != "imagefolder":
-            # `load_dataset` may return rows that it kept of a folder's former content; by files it sees that they
-            # have changed.
-            files = datasets.load_dataset_builder(**builder).config.data_files
-            builder = {"path": "parquet", "data_files": {str(name): list(paths) for name, paths in files.items()}}
-        return datasets.load_dataset(**builder, streaming=streaming)
+        return _load_images(by_split, streaming)
     except (OSError, ValueError) as error:
-        raise ValueError(f"source {str(folder)!r}: {_one_line(error)}") from error
+        raise ValueError(f"source {str(folder)!r}: {one_line(error)}") from error
+
+
+def _load_tables(folder: Path, config: str | None, streaming: bool) -> Source:
+    """A folder of parquet files, whose splits its README.md or the files' names tell."""
+    try:
+        # `load_dataset` may return rows that it kept of a folder's former content; by files it sees that they have
+        # changed.
+        files = datasets.load_dataset_builder(str(folder), config).config.data_files
+        by_split = {str(name): list(paths) for name, paths in files.items()}
+        return datasets.load_dataset("parquet", data_files=by_split, streaming=streaming)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"source {str(folder)!r}: {one_line(error)}") from error
+
+
+class _ImageFolder(ImageFolder):
+    """That of `datasets`, with the formats that it leaves out without a word."""
+
+    EXTENSIONS = sorted({*ImageFolder.EXTENSIONS, *IMAGE_SUFFIXES})
+
+
+def _load_images(by_split: dict[str, list[str]], streaming: bool) -> Source:
+    """A folder of images, of which it is known which file is in which split.
+
+    `load_dataset` would take the files' names for patterns, and words in them for splits.
+    """
+    changed = {name: [(str(os.path.getmtime(file)),) for file in files] for name, files in by_split.items()}
+    files = {name: DataFilesList(files, changed[name]) for name, files in by_split.items()}
+    builder = _ImageFolder(data_files=DataFilesDict(files))
+    if streaming:
+        return builder.as_streaming_dataset()
+    builder.download_and_prepare()
+    return builder.as_dataset()
+
+
+def _split_files(folder: Path, files: list[str]) -> dict[str, list[str]]:
+    """Files by split, by the folders' names if all images are in folders that are called like splits."""
+    splits = {file: _split_of_folder(Path(file).relative_to(folder.absolute())) for file in files}
+    if any(splits[file] is None for file in files if Path(file).suffix.lower() in _ImageFolder.EXTENSIONS):
+        return {"train": files}  # such a word is then the name of a class, or in a title
+    return {name: chosen for name in SPLITS if (chosen := [file for file in files if splits[file] == name])}
+
+
+def _split_of_folder(file: Path) -> str | None:
+    """The split by the name of the first folder on a file's way that is called like one."""
+    words = (re.fullmatch(r"([a-z]+)[-._ ]?\d*", part.lower()) for part in file.parts[:-1])
+    found = (name for word in words if word for name, names in _SPLIT_FOLDERS.items() if word[1] in names)
+    return next(found, None)
+
+
+def _is_hidden(file: Path) -> bool:
+    return any(part.startswith(".") for part in file.parts) or any(part.startswith("__") for part in file.parts[:-1])
 
 
 # Hub
@@ -150,10 +265,10 @@ def _load_hub(source: str, config: str | None, revision: str | None, streaming: 
     except (DatasetNotFoundError, RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise ValueError(_missing(source, revision, error)) from error
     except FileNotFoundError as error:  # the repository is there, but holds no data
-        raise ValueError(f"source {source!r}: {_one_line(error)}") from error
+        raise ValueError(f"source {source!r}: {one_line(error)}") from error
     except (ConnectionError, httpx.TransportError, HfHubHTTPError) as error:
         offline = datasets.config.HF_HUB_OFFLINE
-        reason = "HF_HUB_OFFLINE is set" if offline else _one_line(error)
+        reason = "HF_HUB_OFFLINE is set" if offline else one_line(error)
         raise OSError(
             f"source {source!r} is neither here nor in the local cache, and the Hub cannot be reached: {reason}"
         ) from error
@@ -164,7 +279,7 @@ def _load_hub(source: str, config: str | None, revision: str | None, streaming: 
             f"source {source!r} is a loading script, which is not run; try the revision {CONVERTED!r} with a config"
         ) from error
     except ValueError as error:
-        raise ValueError(f"source {source!r}: {_one_line(error)}") from error
+        raise ValueError(f"source {source!r}: {one_line(error)}") from error
 
 
 def _missing(source: str, revision: str | None, error: Exception) -> str:

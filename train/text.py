@@ -2,6 +2,7 @@
 
 import torch
 
+from colorization.conditioning import token_ids, token_limit
 from colorization.pipeline import ColorizationPipeline
 
 
@@ -17,13 +18,12 @@ class Tokenize:
 
     def __init__(self, pipeline: ColorizationPipeline):
         self.tokenizer = pipeline.tokenizer
-        self.limit = min(self.tokenizer.model_max_length, pipeline.text_encoder.config.max_position_embeddings)
+        self.limit = token_limit(pipeline.tokenizer, pipeline.text_encoder)
         self._known: dict[str, torch.Tensor] = {}
 
     def __call__(self, caption: str) -> torch.Tensor:
         if caption not in self._known:
-            ids = self.tokenizer(caption, padding="max_length", truncation=True, max_length=self.limit).input_ids
-            self._known[caption] = torch.tensor(ids)
+            self._known[caption] = torch.tensor(token_ids(self.tokenizer, caption, self.limit))
         return self._known[caption]
 
 

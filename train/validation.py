@@ -1,26 +1,27 @@
 """Validation during training: loss by severity, colorfulness against the originals, a grid of pictures."""
 
-import io
 import itertools
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from diffusers import DiffusionPipeline
 from huggingface_hub.errors import HTTPError
 from PIL import Image
 
 from colorization.color import colorfulness
 from colorization.degradation import to_gray
+from colorization.errors import one_line
 from colorization.pipeline import ColorizationPipeline
 
 from .config import DataConfig, RunConfig
 from .data import PhotoSet
 from .denoiser import ColorTask
-from .sources import image_bytes, load_source
+from .sources import UnreadablePhoto, load_source, read_photo
 from .text import Tokenize
 from .transforms import TransformConfig, prepare_image, sample_rng
 
@@ -47,12 +48,21 @@ def load_validation(run: RunConfig, data: DataConfig, held_out: PhotoSet) -> tor
         splits = load_source(run.validation_dataset, streaming=True)
         if run.validation_split not in splits:
             raise ValueError(f"its splits are {sorted(splits)}, not {run.validation_split!r}")
-        images = (Image.open(io.BytesIO(image_bytes(row["image"]))) for row in splits[run.validation_split])
+        images = _readable(splits[run.validation_split], run.validation_dataset)
         return _prepare(images, run.validation_count, data)
     except (OSError, ValueError, HTTPError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         logger.warning("no validation: %s cannot be read (%s)", run.validation_dataset, reason)
         return None
+
+
+def _readable(split: Iterable[dict], source: str) -> Iterator[Image.Image]:
+    """The photographs of a split that can be read; a warning names the others."""
+    for number, row in enumerate(split):
+        try:
+            yield read_photo(row["image"], f"row {number} of {source}")[1]
+        except UnreadablePhoto as error:
+            logger.warning("left out of the validation: %s", error)
 
 
 def _prepare(images: Iterable[Image.Image], count: int, data: DataConfig) -> torch.Tensor:
@@ -68,7 +78,23 @@ def _prepare(images: Iterable[Image.Image], count: int, data: DataConfig) -> tor
 def check_validation(run: RunConfig, held_out: PhotoSet) -> None:
     """ValueError when the photographs to validate on are to be those held out and there are none."""
     if run.validation_every > 0 and run.validation_dataset == HOLDOUT and len(held_out) == 0:
-        raise ValueError(f"`run.validation_dataset` is {HOLDOUT}, but `data.holdout` keeps no photograph out")
+        raise ValueError(
+            f"`run.validation_every` above 0 needs `data.holdout` above 0: `run.validation_dataset` is {HOLDOUT}, but "
+            "`data.holdout` keeps no photograph out"
+        )
+
+
+def make_validation(
+    make: Callable[[torch.Tensor | None], "PictureValidation"],
+    run: RunConfig,
+    data: DataConfig,
+    held_out: PhotoSet,
+    accelerator: Accelerator,
+) -> "PictureValidation | None":
+    """What `make` makes of the photographs to validate on, which only the main process has; None without them."""
+    images = load_validation(run, data, held_out) if accelerator.is_main_process else None
+    # Whether there is a validation is known to the process that loaded it; all must stop for it.
+    return make(images) if broadcast_object_list([images is not None])[0] else None
 
 
 class PictureValidation:

@@ -8,6 +8,7 @@ The same command continues a run that was stopped. The result is in OUTPUT_DIR/m
 pipeline, which `color_scale="auto"` needs.
 """
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -16,12 +17,11 @@ from torch import nn
 from colorization.color import colorfulness, luma
 from colorization.vividness import VividnessModel
 
-from .command import begin_run, run_command, start_trackers
-from .config import ObjectiveConfig, VividnessTraining, to_yaml
-from .data import PhotoSet, Sample, SampleStream, load_photos, transform_config
-from .denoiser import Loss
-from .loop import create_accelerator, samples_per_step, total_steps, train, write_summary
-from .saving import save_half
+from .config import VividnessTraining
+from .data import PhotoSet, Sample, transform_config
+from .objective import Loss
+from .saving import save_component
+from .trainer import Trainer, run_command
 from .transforms import TransformConfig, flip, prepare_image, sample_rng
 
 _TYPICAL = 3.6  # log(1 + M) of an average photograph, where the training starts
@@ -87,73 +87,45 @@ def held_out_error(model: VividnessModel, samples: GraySamples, count: int) -> f
     return torch.cat(errors).abs().mean().item()
 
 
-def run(config: VividnessTraining, resume: str | None = None) -> Path:
-    """Train and save; returns the model's folder.
+class VividnessTrainer(Trainer[VividnessTraining]):
+    """Training of the network, validated by its error on the photographs that are held out."""
 
-    Raises:
-        ValueError: settings or data cannot be used.
-        TrainingStopped: the loss was not finite.
-    """
-    directory, settings = Path(config.run.output_dir), config.run
-    accelerator, checkpoint, photos, held_out = begin_run(config, resume)
-    if settings.validation_every > 0 and len(held_out) == 0:
-        raise ValueError(
-            "`run.validation_every` above 0 needs `data.holdout` above 0, and photographs that it holds out"
-        )
-    start_trackers(accelerator, config)
-    model, transform = new_model(config).to(accelerator.device), transform_config(config.data)
-    validation = GraySamples(held_out, transform)
+    settings = VividnessTraining
 
-    def validate(step: int) -> None:
-        error = held_out_error(model, validation, settings.validation_count)
-        accelerator.log({"validation/colorfulness_error": error}, step=step)
+    def build(self) -> None:
+        self.model = new_model(self.config).to(self.accelerator.device)
+        self.held_out_samples = GraySamples(self.held_out, transform_config(self.config.data))
 
-    processes = accelerator.num_processes
-    steps = total_steps(settings, config.data.epoch_length(photos.sizes), processes)
-    stream = SampleStream(
-        GraySamples(photos, transform),
-        photos.sizes,
-        steps * samples_per_step(settings, processes),
-        (1, 1, 1),
-        config.data,
-        ObjectiveConfig(),
-        settings.seed,
-    )
-    summary = train(
-        VividnessTask(model),
-        stream,
-        config.optim,
-        settings,
-        accelerator,
-        checkpoint,
-        directory,
-        validate=validate if settings.validation_every > 0 else None,
-        workers=config.data.workers,
-    )
-    if accelerator.is_main_process:
-        save_half(model, directory / "model")
-        summary |= {"photographs": len(photos), "held_out": len(held_out)}
-        if len(held_out):
-            summary["held_out_colorfulness_error"] = held_out_error(model.eval(), validation, len(held_out))
-        write_summary(directory, summary)
-    accelerator.end_training()
-    return directory / "model"
+    def task(self) -> VividnessTask:
+        return VividnessTask(self.model)
 
+    def validation(self) -> Callable[[int], None] | None:
+        return self._validate if self.config.run.validation_every > 0 else None
 
-def dry_run(config: VividnessTraining) -> None:
-    """Print settings, parameter count and steps."""
-    print(to_yaml(config))
-    print(f"parameters: {new_model(config).num_parameters():,}")
-    photos, held_out = load_photos(config.data)
-    print(f"photographs: {len(photos):,}, held out: {len(held_out):,}")
-    processes = create_accelerator(config.run).num_processes
-    steps = total_steps(config.run, config.data.epoch_length(photos.sizes), processes)
-    per_step = samples_per_step(config.run, processes)
-    print(f"steps: {steps:,} of {per_step} samples")
+    def _validate(self, step: int) -> None:
+        error = held_out_error(self.model, self.held_out_samples, self.config.run.validation_count)
+        self.accelerator.log({"validation/colorfulness_error": error}, step=step)
+
+    def samples(self) -> GraySamples:
+        return GraySamples(self.photos, transform_config(self.config.data))
+
+    def save(self, directory: Path) -> None:
+        save_component(self.model, directory)
+
+    def facts(self, summary: dict) -> dict:
+        count = len(self.held_out)
+        if count == 0:
+            return {"held_out": 0}
+        error = held_out_error(self.model.eval(), self.held_out_samples, count)
+        return {"held_out": count, "held_out_colorfulness_error": error}
+
+    @classmethod
+    def describe(cls, config: VividnessTraining, photos: PhotoSet | None) -> Iterator[str]:
+        yield f"parameters: {new_model(config).num_parameters():,}"
 
 
 def main(argv: list[str] | None = None) -> None:
-    run_command(VividnessTraining, __doc__, run, dry_run, argv)
+    run_command(VividnessTrainer, __doc__, argv)
 
 
 if __name__ == "__main__":

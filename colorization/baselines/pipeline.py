@@ -1,6 +1,5 @@
 """Photographs in, colored photographs of the same size out, with a baseline instead of diffusion."""
 
-import numbers
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -9,11 +8,23 @@ import torch
 from diffusers import DiffusionPipeline
 
 from .. import __version__
-from ..batching import as_list, batches_of_one_shape, is_real, is_whole, model_size, one_per_image, resize_to_tensor
+from ..batching import batches_of_one_shape, model_size, one_per_image
 from ..errors import ColorizationWarning
-from ..hints import Hint, HintField, check_inside, hints_per_image
-from ..image_io import as_photo
-from ..prediction import ChromaPrediction, ColorizationPipelineOutput, render_photo
+from ..hints import HintField
+from ..jobs import (
+    View,
+    check_amount,
+    check_output_type,
+    check_whole,
+    collect,
+    describe_hints,
+    look_at,
+    output,
+    read_photos,
+    seeds_per_image,
+    variant_seed,
+)
+from ..prediction import ChromaPrediction, ColorizationPipelineOutput
 from .base import Baseline
 
 OUTPUT_TYPES = ("pil", "np", "pt", "chroma")
@@ -84,70 +95,49 @@ class BaselinePipeline(DiffusionPipeline):
         Raises:
             ValueError: an argument is out of range, or an image cannot be used; the message names it.
         """
-        if output_type not in OUTPUT_TYPES:
-            raise ValueError(f"`output_type` must be one of {OUTPUT_TYPES}, got {output_type!r}")
+        check_output_type(output_type, OUTPUT_TYPES)
         color_scale = self.config.default_color_scale if color_scale is None else color_scale
-        if not is_real(color_scale) or not 0 <= color_scale < float("inf"):
-            raise ValueError(f"`color_scale` must be a finite number of at least 0, got {color_scale!r}")
+        check_amount("color_scale", color_scale)
         batch_size = self.config.default_batch_size if batch_size is None else batch_size
-        for name, value in (("batch_size", batch_size), ("num_images_per_prompt", num_images_per_prompt)):
-            if not is_whole(value) or value < 1:
-                raise ValueError(f"`{name}` must be a whole number of at least 1, got {value!r}")
-        photos = [as_photo(item, keep_color=False) for item in as_list(image)]
+        check_whole("batch_size", batch_size)
+        check_whole("num_images_per_prompt", num_images_per_prompt)
+        photos = read_photos(image)
         if any(one_per_image("prompt", prompt, len(photos), str)):
             warnings.warn("baselines read no text: `prompt` has no effect", ColorizationWarning, stacklevel=2)
-        seed = self.config.default_seed if seed is None else seed
-        seeds = one_per_image("seed", seed, len(photos), numbers.Integral)
-        for value in seeds:
-            if not 0 <= value < 2**63:
-                raise ValueError(f"`seed` must be between 0 and 2**63 - 1, got {value}")
-
-        all_hints = hints_per_image(hints, len(photos))
-        for photo, own in zip(photos, all_hints, strict=True):
-            check_inside(own, *photo.size)
-
-        # One job per photograph and variant; all variants of the first photograph come first.
-        owners = [i for i in range(len(photos)) for _ in range(num_images_per_prompt)]
-        seeds = [(int(seeds[i]) + k % num_images_per_prompt) % 2**63 for k, i in enumerate(owners)]
-        small = [resize_to_tensor(photo.luma, self.model_size(*photo.size))[:1] / 2 + 0.5 for photo in photos]
-        grays = [small[i] for i in owners]
-        fields = [
-            HintField.spread(own, photo.size, gray, self.model.hint_reach) if own else None
-            for own, photo, gray in zip(all_hints, photos, small, strict=True)
+        seeds = seeds_per_image(self.config.default_seed if seed is None else seed, len(photos))
+        views = look_at(photos, self.model_size, hints, reach=self.model.hint_reach)
+        jobs = [
+            (view, variant_seed(own, variant))
+            for view, own in zip(views, seeds, strict=True)
+            for variant in range(num_images_per_prompt)
         ]
-        predictions: list[ChromaPrediction | None] = [None] * len(owners)
-        batches = batches_of_one_shape([gray.shape for gray in grays], batch_size)
-        for batch in self.progress_bar(batches):
-            generators = [torch.Generator().manual_seed(seeds[k]) for k in batch]
-            gray = torch.stack([grays[k] for k in batch]).to(self._execution_device)
-            chroma = self.model.predict_chroma(gray, generators).cpu()
-            if not chroma.isfinite().all():
-                raise RuntimeError(f"the model's output is not finite (network in {self.model.dtype}): use float32")
-            for k, planes in zip(batch, chroma, strict=True):
-                field = fields[owners[k]]
-                planes = planes if field is None else self.model.with_hints(planes, field)
-                description = self._describe(color_scale, seeds[k], all_hints[owners[k]])
-                predictions[k] = ChromaPrediction(planes, grays[k], description, field)
-        settings = [prediction.settings for prediction in predictions]
-        images = predictions
-        if output_type != "chroma":
-            images = [
-                render_photo(prediction, photos[i].luma, output_type)
-                for prediction, i in zip(predictions, owners, strict=True)
-            ]
-        if not return_dict:
-            return (images,)
-        return ColorizationPipelineOutput(images=images, settings=settings)
 
-    def _describe(self, color_scale: float, seed: int, hints: Sequence[Hint]) -> dict:
-        described = {
+        def predict(batch: Sequence[tuple[View, int]]) -> torch.Tensor:
+            generators = [torch.Generator().manual_seed(own) for _, own in batch]
+            guides = torch.stack([view.guide for view, _ in batch]).to(self._execution_device)
+            return self.model.predict_chroma(guides, generators)
+
+        batches = batches_of_one_shape([view.gray.shape for view, _ in jobs], batch_size)
+        chromas = collect(self.progress_bar(batches), jobs, predict, self.model.dtype)
+        predictions = [
+            ChromaPrediction(
+                chroma if view.hints is None else self.model.with_hints(chroma, view.hints),
+                view.guide,
+                self._describe(color_scale, own, view.hints),
+                view.hints,
+            )
+            for chroma, (view, own) in zip(chromas, jobs, strict=True)
+        ]
+        settings = [prediction.settings for prediction in predictions]
+        return output(predictions, settings, photos, output_type, return_dict)
+
+    def _describe(self, color_scale: float, seed: int, hints: HintField | None) -> dict:
+        return {
             "software": f"Cold Colorizer {__version__}",
             "model": type(self.model).__name__,
             **self.provenance,
             "color_scale": float(color_scale),
             "color_scale_space": "chroma",
             "seed": seed,
+            **describe_hints(hints),
         }
-        if hints:
-            described["hints"] = [hint.as_list() for hint in hints]
-        return described

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import colorization
-from colorization.loading import INDEX_FILE
+from colorization.hub import INDEX_FILE
 from colorization.scheduler import ColdDiffusionScheduler
 from colorization.semantic import SemanticEncoder
 from colorization.vividness import VividnessModel
