@@ -20,7 +20,7 @@ from PIL import Image
 from colorization.image_io import read_settings
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = ("README.md", "docs/use.md", "docs/train.md", "docs/evaluate.md", "docs/deploy.md")  # one story, in this order
+DOCUMENTS = ("README.md", "docs/use.md", "docs/train.md", "docs/evaluate.md", "docs/deploy.md")  # one story
 TEXT = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in DOCUMENTS)
 DEMO = "http://127.0.0.1:7860"  # in the documents; the tests' demo has a port of its own
 EXAMPLE_SIZE = (384, 256)
