@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 # A half-made .venv is removed: Debian splits venv off python3, and its error names the package to install.
 
-.PHONY: demo test benchmark soak space clean
+.PHONY: demo test test-all benchmark soak space clean
 
 demo: $(VENV)/run.stamp
 	$(VENV)/bin/python app.py
@@ -11,7 +11,10 @@ demo: $(VENV)/run.stamp
 test: $(VENV)/dev.stamp
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest --numprocesses 2 --dist worksteal
+
+test-all: test
+	$(VENV)/bin/python -m pytest -m slow
 
 benchmark: $(VENV)/dev.stamp
 	$(VENV)/bin/python -m eval.benchmark

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any import of huggingface_hub: no test may need a network
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")  # before torch: see colorization.command_line.share_cores
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # several processes share the cores: make test
+    workers = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 
 import numpy as np
 import pytest

@@ -1,14 +1,14 @@
 """The demo: its page, and the endpoint behind it, served on a loopback port and called as a client would."""
 
 import os
-import subprocess
-import sys
+import signal
 import time
 from pathlib import Path
 
 import gradio as gr
 import httpx
 import numpy as np
+import processes
 import pytest
 import pyvips
 import torch
@@ -190,19 +190,19 @@ def test_another_model_and_its_adapter_are_served(stock_sd_folder, adapter_folde
         "COLORIZER_ADAPTER": str(adapter_folder),
         "GRADIO_SERVER_PORT": str(port),
     }
-    server = subprocess.Popen([sys.executable, ROOT / "app.py"], env=environment, stdout=subprocess.DEVNULL)
+    server = processes.start(ROOT / "app.py", env=environment)
     try:
         client = wait_for_client(f"http://127.0.0.1:{port}", server, tmp_path)
         _, download = colorize(client, example_files[0], steps=2)
     finally:
-        server.terminate()
+        server.send_signal(signal.SIGTERM)
         server.wait(timeout=30)
     settings = read_settings(download)
     assert (settings["model"], settings["adapter"]) == ("tiny-stable-diffusion", "tiny-adapter")
     assert read_image(download).size == read_image(example_files[0]).size
 
 
-def wait_for_client(url: str, server: subprocess.Popen, downloads: Path) -> Client:
+def wait_for_client(url: str, server: processes.Process, downloads: Path) -> Client:
     for _ in range(120):
         assert server.poll() is None, f"the server stopped with status {server.returncode}"
         try:

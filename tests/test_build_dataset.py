@@ -4,13 +4,12 @@ import hashlib
 import io
 import json
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 
 import datasets
 import numpy as np
+import processes
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -181,11 +180,11 @@ def test_killed_run_goes_on(tmp_path, blip):
     write_table(tmp_path / "train.parquet", {"image": [jpeg(seed) for seed in range(12)]})
     output = tmp_path / "out"
     options = ["--source", str(tmp_path / "train.parquet"), "--output", str(output), "--captioner", str(blip)]
-    command = [sys.executable, "-m", "train.build_dataset", *options, "--batch-size", "2"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        while process.poll() is None and len(captions_written(output, blip)) < 4:
-            time.sleep(0.05)
-        process.send_signal(signal.SIGKILL)
+    process = processes.start("-m", "train.build_dataset", *options, "--batch-size", "2")
+    while process.poll() is None and len(captions_written(output, blip)) < 4:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
     done = captions_written(output, blip)
     assert 4 <= len(done) < 12 and not (output / "data").exists()
     with open(output / ".work" / "findings" / "00000.jsonl", "ab") as file:

@@ -1,6 +1,5 @@
 """The command line: what it colors, where results go, what it says and its exit status."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -11,12 +10,24 @@ import pytest
 from conftest import random_photo
 from PIL import Image
 
-from colorization import batch_run
+from colorization import batch_run, loading
 from colorization.cli import main
 from colorization.files import Report, Task
 from colorization.image_io import read_settings
 
 FAST = ["--steps", "1", "--device", "cpu"]
+
+
+@pytest.fixture(autouse=True)
+def loaded_once(embedded, monkeypatch):
+    """The shipped model is loaded once for all commands of this process."""
+    load = loading.load_pipeline
+
+    def load_or_reuse(model, **settings):
+        shipped = model is None and settings == {"adapter": None, "device": "cpu"}
+        return embedded if shipped else load(model, **settings)
+
+    monkeypatch.setattr(loading, "load_pipeline", load_or_reuse)
 
 
 @pytest.fixture
@@ -307,6 +318,6 @@ def test_warnings_are_one_line(folder, tmp_path, capsys):
 
 def test_module_and_exit_status_in_a_process_of_its_own(folder, tmp_path):
     command = [sys.executable, "-m", "colorization", str(folder / "one.png"), "--output", str(tmp_path / "out"), *FAST]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert results(tmp_path / "out") == {"one.png"}

@@ -3,10 +3,9 @@
 import hashlib
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+import processes
 from conftest import EXAMPLES
 from hub_server import hub_server
 
@@ -35,22 +34,17 @@ def test_push_and_load_back(tmp_path):
     with hub_server() as hub:
         environment = hub.environment(tmp_path / "home", hub.token) | {"OMP_NUM_THREADS": "1"}
         build = [
-            *(sys.executable, "-m", "train.build_dataset", "--source", str(tmp_path / "photos")),
+            *("-m", "train.build_dataset", "--source", tmp_path / "photos"),
             *("--captioner", "palette", "--min-saturation", "0", "--license", "cc0-1.0"),
-            *("--output", str(tmp_path / "built"), "--push-to-hub", "user/photos"),
+            *("--output", tmp_path / "built", "--push-to-hub", "user/photos"),
         ]
-        built = subprocess.run(build, cwd=ROOT, env=environment, capture_output=True, text=True)
+        built = processes.run(*build, cwd=ROOT, env=environment)
         assert built.returncode == 0, built.stderr
         assert hub.token not in built.stdout + built.stderr
         card = hub.repos["datasets", "user/photos"].files()["README.md"].decode()
         assert "cc0-1.0" in card and str(tmp_path) not in card
-        loaded = subprocess.run(
-            [sys.executable, "-c", LOAD],
-            cwd=tmp_path,
-            env=hub.environment(tmp_path / "other-home"),  # it is public: no token
-            capture_output=True,
-            text=True,
-        )
+        home = hub.environment(tmp_path / "other-home")  # it is public: no token
+        loaded = processes.run("-c", LOAD, cwd=tmp_path, env=home)
         assert loaded.returncode == 0, loaded.stderr
     facts = json.loads(loaded.stdout.splitlines()[-1])
     assert facts["splits"] == {"train": 4} and facts["labels"] == ["cat", "dog"]

@@ -551,15 +551,27 @@ def test_uploads_may_be_named_by_their_link(demo_url, example_files, tmp_path):
 
 
 def test_a_full_queue_says_so(embedded, demo_cache, tmp_path):
+    release = threading.Event()
+
+    def wait(*_) -> None:
+        release.wait(60)
+
+    busy = embedded.unet.register_forward_pre_hook(wait)
     page = app.build_demo(embedded).queue(max_size=2)
     _, url, _ = page.launch(server_name="127.0.0.1", server_port=free_port(), prevent_thread_lock=True, quiet=True)
     try:
         client = Client(url, verbose=False, download_files=tmp_path)
         Image.linear_gradient("L").resize((64, 48)).save(tmp_path / "small.png")
         image = handle_file(tmp_path / "small.png")
-        jobs = [client.submit(image, api_name="/colorize", steps=50 if index == 0 else 1) for index in range(6)]
+        jobs = [client.submit(image, api_name="/colorize", steps=1) for _ in range(6)]
+        end = time.monotonic() + 60
+        while sum(job.done() for job in jobs) < 2 and time.monotonic() < end:
+            time.sleep(0.05)
+        release.set()
         errors = [error for job in jobs if (error := job.exception(timeout=60))]
     finally:
+        release.set()
+        busy.remove()
         page.close(verbose=False)
     assert 2 <= len(errors) <= 4
     assert all("Queue is full" in str(error) for error in errors)

@@ -70,10 +70,9 @@ def test_luminance_is_the_inputs(colored, originals):
         assert np.abs(difference).max() <= 1
 
 
-def color_words_steer(pipeline, originals) -> bool:
+def color_words_steer(pipeline, neutral, originals) -> bool:
     """Whether "red", "green" and "blue" each move the mean color their way, by at least 3 units of a*b*."""
-    photos = [original.convert("L") for original in originals[:4]]
-    neutral = mean_ab(pipeline(photos).images)
+    photos, neutral = [original.convert("L") for original in originals], mean_ab(neutral)
     for word, direction in COLOR_WORDS.items():
         moved = mean_ab(pipeline(photos, prompt=word).images) - neutral
         if moved @ (np.array(direction) / np.linalg.norm(direction)) < 3:
@@ -81,8 +80,8 @@ def color_words_steer(pipeline, originals) -> bool:
     return True
 
 
-def test_color_words_steer_the_result(embedded, originals):
-    assert color_words_steer(embedded, originals)
+def test_color_words_steer_the_result(embedded, colored, originals):
+    assert color_words_steer(embedded, colored[:4], originals[:4])
 
 
 def test_color_words_do_nothing_without_the_text(embedded, originals):
@@ -92,7 +91,8 @@ def test_color_words_do_nothing_without_the_text(embedded, originals):
     )
     embedded._prompt_cache.clear()
     try:
-        assert not color_words_steer(embedded, originals)
+        neutral = embedded(originals[0].convert("L")).images
+        assert not color_words_steer(embedded, neutral, originals[:1])
     finally:
         handle.remove()
         embedded._prompt_cache.clear()

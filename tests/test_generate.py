@@ -5,12 +5,11 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
+import processes
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -199,16 +198,10 @@ def test_flags_come_before_the_report_s_protocol(photos, model, tmp_path):
 
 def test_two_processes_write_the_same_bytes(finished, photos, model, tmp_path):
     output = tmp_path / "two"
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "eval"]
-    done = subprocess.run(
-        [sys.executable, *launcher, *command(photos, model, output)],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.stderr.count("failed: ") >= 1 and "6 photographs colored" in done.stdout, done.stderr
+    words, environment = ["-m", "eval", *command(photos, model, output)], {"OMP_NUM_THREADS": "1"}
+    done = processes.run_group(2, *words, cwd=ROOT, env=os.environ | environment)
+    assert {process.returncode for process in done} == {1}, done
+    assert "failed: " in "".join(process.stderr for process in done) and "6 photographs colored" in done[0].stdout
     assert json.loads((output / "run.json").read_text())["processes"] == 2
     assert pictures(output) == pictures(finished)
     assert manifest(output) == manifest(finished)
@@ -217,14 +210,14 @@ def test_two_processes_write_the_same_bytes(finished, photos, model, tmp_path):
 
 def test_a_killed_run_goes_on(finished, photos, model, tmp_path, capsys):
     output = tmp_path / "killed"
-    words = [sys.executable, "-m", "eval", *command(photos, model, output)]
     partial = output / "manifest.0.partial.jsonl"
-    with subprocess.Popen(words, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}) as process:
-        deadline = time.monotonic() + 60
-        while not (partial.is_file() and partial.read_bytes()) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL and not (output / "manifest.jsonl").exists()
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = processes.start("-m", "eval", *command(photos, model, output), cwd=ROOT, env=environment)
+    deadline = time.monotonic() + 60
+    while not (partial.is_file() and partial.read_bytes()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL and not (output / "manifest.jsonl").exists()
     first = [line["file"] for line in read_lines(partial)]
     assert 0 < len(first) < 6
     (output / "images" / ".writing-1-1").write_bytes(b"half a picture")
@@ -469,14 +462,7 @@ def test_the_hub(tmp_path):
         commit = direct.add("main", "data", files, set())
         script.add("main", "script", {"script.py": b""}, set())
         branch = script.add("refs/convert/parquet", "converted", {"default/validation/0000.parquet": data}, set())
-        done = subprocess.run(
-            [sys.executable, "-c", CLIENT],
-            env=hub.environment(tmp_path / "home"),
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+        done = processes.run("-c", CLIENT, env=hub.environment(tmp_path / "home"), cwd=ROOT)
         assert done.returncode == 0, done.stderr
         requested = [path for _, path, _ in hub.requests]
     sets, error = done.stdout.splitlines()

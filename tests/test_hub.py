@@ -4,9 +4,8 @@ Uploads by the newer Xet protocol are not covered (see there).
 """
 
 import json
-import subprocess
-import sys
 
+import processes
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -87,14 +86,7 @@ def test_clients_over_http(tmp_path, photographs):
     (data / "README.md").write_text("---\nlicense: cc0-1.0\n---\n\n# Photographs\n")
 
     with hub_server() as hub:
-        process = subprocess.run(
-            [sys.executable, "-c", CLIENT, str(data)],
-            env=hub.environment(tmp_path / "home", hub.token),
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+        process = processes.run("-c", CLIENT, data, env=hub.environment(tmp_path / "home", hub.token), cwd=tmp_path)
         assert process.returncode == 0, process.stderr
         stored = hub.repos["datasets", "user/data"].files()
         requests = hub.requests

@@ -2,12 +2,12 @@ import ast
 import json
 import os
 import runpy
-import subprocess
 import sys
 import tracemalloc
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 import torch
 from conftest import EXAMPLES
@@ -214,8 +214,7 @@ def test_published_metrics_need_nothing_of_the_project(originals, colored, weigh
     np.save(tmp_path / "pictures.npy", [colored, originals])
     environment = os.environ | {"HF_HOME": str(tmp_path / "home"), "HF_EVALUATE_OFFLINE": "1"}
     environment.pop("PYTHONPATH", None)
-    command = [sys.executable, "-c", _SCRIPT, json.dumps(NAMES), str(weights)]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    done = processes.run("-c", _SCRIPT, json.dumps(NAMES), weights, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout.splitlines()[-1])
     for name in set(NAMES) - set(ON_INCEPTION):

@@ -5,12 +5,11 @@ Uploads by the newer Xet protocol are not covered, see :mod:`hub_server`.
 
 import json
 import shutil
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 import yaml
 from conftest import random_photo, tiny_pipeline
@@ -188,7 +187,7 @@ def test_modules_that_are_needed_indirectly_are_published_too(tmp_path):
     found = {name: set(get_relative_imports(published / name)) for name in modules}
     assert found.pop("pipeline.py") == {"jobs", "hints", "spread", "photo"} and not any(found.values())
     command = "from published_modules.pipeline import DOOR, __version__; print(DOOR, __version__)"
-    shown = subprocess.run([sys.executable, "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True)
+    shown = processes.run("-c", command, cwd=tmp_path)
     assert shown.stdout.split() == ["3", __version__]
 
 
@@ -322,14 +321,7 @@ print(json.dumps({"class": type(pipeline).__module__, "blocked": "colorization" 
 def client(script: str, *arguments: object, hub: HubServer, token: str | None, home: Path) -> list | dict:
     """Run a script in a process of its own, in `home`, where its caches lie too; what it prints last, as JSON."""
     home.mkdir()
-    process = subprocess.run(
-        [sys.executable, "-c", script, *map(str, arguments)],
-        env=hub.environment(home, token),
-        cwd=home,
-        capture_output=True,
-        text=True,
-        timeout=180,
-    )
+    process = processes.run("-c", script, *arguments, env=hub.environment(home, token), cwd=home)
     assert process.returncode == 0, process.stderr
     assert hub.token not in process.stdout + process.stderr
     return json.loads(process.stdout.splitlines()[-1])

@@ -15,6 +15,7 @@ def test_pictures_are_always_the_same_and_differ():
     assert 0.2 < spread[0] / spread[1] < 1
 
 
+@pytest.mark.slow
 def test_what_evaluate_costs_is_measured_and_other_runs_are_kept(tmp_path):
     pytest.importorskip("torch_fidelity")
     pytest.importorskip("evaluate")

@@ -21,6 +21,7 @@ PASSED = {
 }
 
 
+@pytest.mark.slow
 def test_ten_requests(tmp_path):
     output = tmp_path / "soak.json"
     status = main(["--requests", "10", "--clients", "4", "--output", str(output)])

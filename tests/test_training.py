@@ -14,6 +14,7 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import processes
 import pytest
 import torch
 import yaml
@@ -250,13 +251,8 @@ def test_dry_runs_of_small_configs(capsys):
 
 
 def test_the_dry_run_of_the_report_counts_its_parameters():
-    result = subprocess.run(
-        [sys.executable, "-m", "train.lora", "--config", "imagenette-sd21", "--dry-run"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    result = processes.run("-m", "train.lora", "--config", "imagenette-sd21", "--dry-run", cwd=ROOT)
+    assert result.returncode == 0, result.stderr
     assert "trainable parameters: 6,115,328" in result.stdout
     assert "UNet parameters:      865,910,724" in result.stdout
 
@@ -822,11 +818,6 @@ def test_the_small_model_is_trained_whole_and_colors(tmp_path, capsys):
 # Commands
 
 
-def command(*arguments: str, processes: int = 1) -> list[str]:
-    launch = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes)] if processes > 1 else []
-    return [sys.executable, *launch, "-m", "train.lora", *arguments]
-
-
 def environment() -> dict[str, str]:
     return os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
@@ -841,12 +832,17 @@ def start_from_sd(folder: Path, base: Path) -> list[str]:
 
 
 def test_two_processes_train_the_same_adapter_as_one_with_twice_the_batch(tmp_path, stock_sd_folder):
-    def adapter(name: str, processes: int, batch: int) -> dict[str, torch.Tensor]:
+    def adapter(name: str, count: int, batch: int) -> dict[str, torch.Tensor]:
         flags = [*start_from_sd(tmp_path / name, stock_sd_folder), "--run.batch_size", str(batch)]
         flags += ["--run.validation_every", "3"]  # the others must wait for the one that validates
-        subprocess.run(command(*flags, processes=processes), cwd=ROOT, env=environment(), check=True)
+        command = ["-m", "train.lora", *flags]
+        if count == 1:
+            assert processes.run(*command, cwd=ROOT, env=environment()).returncode == 0
+        else:
+            launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(count)]
+            subprocess.run([*launch, *command], cwd=ROOT, env=environment(), check=True)
         summary = json.loads((tmp_path / name / "summary.json").read_text())
-        assert summary["processes"] == processes and summary["samples"] == 6 * 4
+        assert summary["processes"] == count and summary["samples"] == 6 * 4
         assert len(list((tmp_path / name / "validation").iterdir())) == 2
         return load_file(tmp_path / name / "adapter" / "pytorch_lora_weights.safetensors")
 
@@ -858,13 +854,12 @@ def test_two_processes_train_the_same_adapter_as_one_with_twice_the_batch(tmp_pa
 
 def test_another_config_in_the_same_folder_is_refused(tmp_path, stock_sd_folder):
     flags = [*start_from_sd(tmp_path, stock_sd_folder), "--run.max_steps", "1"]
-    subprocess.run(command(*flags), cwd=ROOT, env=environment(), check=True)
+    done = processes.run("-m", "train.lora", *flags, cwd=ROOT, env=environment())
+    assert done.returncode == 0, done.stderr
     with safe_open(tmp_path / "adapter" / "pytorch_lora_weights.safetensors", "pt") as file:
         assert "learning_rate: 0.001" in file.metadata()["training_config"]
         assert json.loads(file.metadata()["lora_adapter_metadata"])["unet.lora_alpha"] == 8
-    again = subprocess.run(
-        command(*flags, "--optim.learning_rate", "0.5"), cwd=ROOT, env=environment(), capture_output=True, text=True
-    )
+    again = processes.run("-m", "train.lora", *flags, "--optim.learning_rate", "0.5", cwd=ROOT, env=environment())
     assert again.returncode == 2
     assert "optim.learning_rate was 0.001 and is 0.5" in again.stderr.splitlines()[-1]
 
