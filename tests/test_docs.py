@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +25,12 @@ def test_speed_table_is_the_benchmarks():
     assert insert_table(text, render_table(json.loads(RESULTS.read_text(encoding="utf-8")))) == text
 
 
+def anchors(document: Path) -> set[str]:
+    """What links can name in a document: its headings, as GitHub and the Hub write them."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize(
     "document",
     [
@@ -42,9 +49,10 @@ def test_speed_table_is_the_benchmarks():
 )
 def test_links_lead_somewhere(document):
     file = ROOT / document
-    links = re.findall(r"\]\((?!https?://)([^)#]+)\)", file.read_text(encoding="utf-8"))
-    missing = [link for link in links if not (file.parent / link).exists()]
-    assert not missing
+    links = re.findall(r"\]\((?!https?://)([^)#]*)(?:#([^)]*))?\)", file.read_text(encoding="utf-8"))
+    assert [link for link, _ in links if not (file.parent / link).exists()] == []
+    targets = [(file.parent / link if link else file, heading) for link, heading in links if heading]
+    assert [(target, heading) for target, heading in targets if heading not in anchors(target)] == []
 
 
 def test_comparison_table_is_the_results():
