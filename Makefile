@@ -17,10 +17,10 @@ test-all: test
 	$(VENV)/bin/python -m pytest -m slow
 
 benchmark: $(VENV)/dev.stamp
-	$(VENV)/bin/python -m eval.benchmark
+	$(VENV)/bin/python -m eval study speed --run
 
 soak: $(VENV)/dev.stamp
-	$(VENV)/bin/python -m eval.soak
+	$(VENV)/bin/python -m eval study soak --run
 
 # make space REPO=user/name
 space: $(VENV)/run.stamp

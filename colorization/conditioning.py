@@ -198,6 +198,22 @@ class Semantics:
     features: torch.Tensor
 
 
+def first_guess(
+    pipeline: "ColorizationPipeline", seen: torch.Tensor, luma: torch.Tensor, encoded: bool = True
+) -> Semantics:
+    """What the semantic encoder says of photographs.
+
+    Args:
+        pipeline: with the component.
+        seen: luma `(batch, 1, h, w)` in [0, 1] as the encoder sees it, 8 pixels per latent cell.
+        luma: the same at model resolution.
+        encoded: whether the latent is wanted.
+    """
+    found = pipeline.semantic_encoder(seen)
+    picture = guess_picture(luma, found.chroma)
+    return Semantics(picture, pipeline.encode_image(2 * picture - 1) if encoded else None, found.features)
+
+
 def encode_semantics(pipeline: "ColorizationPipeline", jobs: Sequence[Job], encoded: bool = True) -> Semantics:
     """The first guess of each job's photograph; computed once where several jobs share it."""
     photographs = list({id(job.seen): job for job in jobs}.values())
@@ -206,10 +222,8 @@ def encode_semantics(pipeline: "ColorizationPipeline", jobs: Sequence[Job], enco
         torch.stack([planes[:1] for planes in pictures]).to(pipeline._execution_device) / 2 + 0.5
         for pictures in ([job.seen for job in photographs], [job.gray for job in photographs])
     )
-    found = pipeline.semantic_encoder(seen)
-    picture = guess_picture(luma, found.chroma)
-    z = pipeline.encode_image(2 * picture - 1)[rows] if encoded else None
-    return Semantics(picture[rows], z, found.features[rows])
+    found = first_guess(pipeline, seen, luma, encoded)
+    return Semantics(found.picture[rows], found.z[rows] if encoded else None, found.features[rows])
 
 
 # Hints

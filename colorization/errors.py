@@ -9,6 +9,6 @@ class ColorizationWarning(UserWarning):
     """A setting that has no effect, or not the whole effect, that the caller may expect."""
 
 
-def one_line(error: Exception) -> str:
-    """What an error says, on one line; its kind where it says nothing."""
+def one_line(error: BaseException) -> str:
+    """An error's text without line breaks; its name where it has none."""
     return " ".join(str(error).split()) or type(error).__name__

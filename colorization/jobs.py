@@ -283,7 +283,7 @@ def prepare_jobs(
     for i, view in enumerate(look_at(photos, pipeline.model_size, hints)):
         start, seen, color = _choose_start(pipeline, settings, prompts[i]), None, None
         height, width = (side // factor for side in view.gray.shape[1:])
-        if start.origin == "guess" or pipeline.sees_guess or config.walk_from == "guess":
+        if start.origin == "guess" or pipeline.uses_guess:
             seen = resize_to_tensor(photos[i].luma, (width * CELL, height * CELL))
         if settings.severity < 1:
             color = resize_to_tensor(photos[i].rgb, (width * factor, height * factor))

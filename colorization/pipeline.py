@@ -196,6 +196,11 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         """Whether the UNet sees the first guess and what the semantic encoder knows, beside the gray latent."""
         return self.unet.config.in_channels > 2 * self.vae.config.latent_channels
 
+    @property
+    def uses_guess(self) -> bool:
+        """Whether every walk needs the first guess: the UNet sees it, or has learned to begin there."""
+        return self.sees_guess or self.config.walk_from == "guess"
+
     def model_size(self, width: int, height: int) -> tuple[int, int]:
         """(width, height) at which this model sees a photograph of `width` x `height` pixels."""
         return model_size(width, height, self.config.resolution, self.vae_scale_factor)

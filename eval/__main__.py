@@ -5,14 +5,17 @@ import importlib
 import sys
 
 from colorization.command_line import Parser
+from colorization.errors import one_line
 
-# Each is a module of this package with `add_arguments(parser)` and `run(arguments) -> exit status`.
+# Each is a module, see MODULES, with `add_arguments(parser)` and `run(arguments) -> exit status`.
 COMMANDS = {
     "generate": "color a data set with a model and store outputs and originals side by side",
     "score": "measure what `generate` or another colorizer wrote",
     "report": "print the table of several scores",
     "sweep": "generate and score over a grid of settings",
+    "study": "the studies behind the documents",
 }
+MODULES = {"study": "studies.command"}  # of this package; the others are called like their command
 
 _EXAMPLES = """examples:
   python -m eval generate --dataset imagefolder:photos --model embedded --output runs/photos
@@ -35,7 +38,7 @@ def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
     for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text, formatter_class=argparse.RawDescriptionHelpFormatter)
         if name == chosen:
-            module = importlib.import_module(f".{name}", __package__)
+            module = importlib.import_module(f".{MODULES.get(name, name)}", __package__)
             command.description = module.__doc__
             module.add_arguments(command)
             command.set_defaults(run=module.run)
@@ -50,16 +53,12 @@ def main(argv: list[str] | None = None) -> int:
         arguments = parser.parse_args(argv)
         return arguments.run(arguments)
     except OSError as error:
-        Parser().error(f"{error.filename}: {error.strerror}" if error.filename else _one_line(error))
+        Parser().error(f"{error.filename}: {error.strerror}" if error.filename else one_line(error))
     except (ValueError, ImportError) as error:
-        Parser().error(_one_line(error))
+        Parser().error(one_line(error))
     except KeyboardInterrupt:
         print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
         return 130
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 if __name__ == "__main__":

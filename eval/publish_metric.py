@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from colorization.command_line import Parser
+from colorization.errors import one_line
 
 ROOT = Path(__file__).parent.parent
 METRICS = Path(__file__).parent / "metrics"
@@ -177,7 +178,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         print(publish(arguments.metric, arguments.output))
     except (ValueError, OSError) as error:
-        parser.error(" ".join(str(error).split()))
+        parser.error(one_line(error))
     return 0
 
 

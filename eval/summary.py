@@ -1,28 +1,23 @@
-"""From values of single photographs and their features to metrics with intervals, and results on disk.
+"""From values of single photographs and their features to metrics with intervals.
 
 A metric is a dictionary with `value` (None where there is none, with a `reason`), `n` and `interval` (95%, or None).
 """
 
-import json
-import os
-from collections.abc import Callable, Iterable
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .frechet import FeatureStatistics, frechet_distance, kernel_distance
+from .metrics.frechet import FeatureStatistics, frechet_distance, kernel_distance
 
-if TYPE_CHECKING:  # torch is imported once arguments are known to be good
+if TYPE_CHECKING:  # torch is imported once the arguments are known to be good
     import torch
+
 
 MINIMUM_FOR_FRECHET = 2000  # photographs; below, the covariance of 1,280 or 2,048 features says too little
 TOO_FEW = f"n too small to compare: below {MINIMUM_FOR_FRECHET:,} photographs n itself moves the distance"
 KERNEL_PHOTOGRAPHS = 5000  # at most; the kernel distance takes 8 bytes for every pair of them, several times
 _CHUNK = 512  # feature vectors in float64 at once
-
-# Metrics
 
 
 def absent(reason: str, n: int = 0) -> dict:
@@ -42,9 +37,9 @@ def mean_metric(
         values: `(n,)` or `(n, k)`, finite.
         rng: draws the resamples.
         reason: why there is no value where n is 0.
-        of_means: see `pixel_metrics.bootstrap_interval`.
+        of_means: see `pixels.bootstrap_interval`.
     """
-    from .pixel_metrics import bootstrap_interval
+    from .metrics.pixels import bootstrap_interval
 
     values = np.asarray(values, np.float64)
     if not len(values):
@@ -76,17 +71,6 @@ def ratio_metric(numerator: np.ndarray, denominator: np.ndarray, rng: np.random.
     if not len(pairs) or not pairs[:, 1].all():
         return absent(reason, len(pairs))
     return mean_metric(pairs, rng, of_means=lambda means: means[..., 0] / means[..., 1])
-
-
-def show_metric(metric: dict, form: str) -> str:
-    """A metric with its interval or standard error, "n/a" where it has no value."""
-    if metric["value"] is None:
-        return "n/a"
-    text = format(metric["value"], form)
-    if metric.get("interval"):
-        low, high = (format(value, form) for value in metric["interval"])
-        return f"{text} ({low} to {high})"
-    return f"{text} ± {format(metric['standard_error'], form)}" if "standard_error" in metric else text
 
 
 def feature_statistics(features: np.ndarray) -> FeatureStatistics:
@@ -197,9 +181,6 @@ def pixel_metrics(scores: np.ndarray, original_colorfulness: np.ndarray, seed: i
     }
 
 
-# Pictures
-
-
 def to_tensor(image: np.ndarray) -> "torch.Tensor":
     """uint8 `(height, width, 3)` to float32 `(1, 3, height, width)` in [0, 1]."""
     import torch
@@ -212,33 +193,3 @@ def both_colorfulnesses(image: "torch.Tensor") -> tuple[float, float]:
     from colorization.color import colorfulness
 
     return colorfulness(image).item(), colorfulness(image, absolute=True).item()
-
-
-# Results
-
-
-def write_result(file: Path, result: dict) -> None:
-    """Write a result as JSON, whole or not at all."""
-    text = json.dumps(result, indent=2, allow_nan=False) + "\n"
-    replace_file(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-
-
-def replace_file(file: Path, write: Callable[[Path], object]) -> None:
-    """Have `write` fill a temporary file beside `file`, which it then becomes; an error leaves `file` as it was."""
-    temporary = file.with_name(f".writing-{os.getpid()}-{file.name}")
-    try:
-        write(temporary)
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def package_versions(packages: Iterable[str]) -> dict[str, str | None]:
-    """The installed version of each package, None where it is not installed."""
-    versions = {}
-    for package in packages:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = None
-    return versions

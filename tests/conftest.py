@@ -25,7 +25,7 @@ from colorization import ColdDiffusionScheduler, ColorizationPipeline, load_pipe
 from colorization.adapters import ADAPTER_NAME
 
 if TYPE_CHECKING:
-    from eval.soak import Server
+    from eval.studies.soak import Server
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 LORA_TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2"]
@@ -171,7 +171,7 @@ def example_files() -> list[Path]:
 @pytest.fixture(scope="session")
 def space_server(tmp_path_factory) -> Iterator["Server"]:
     """The demo, served from a folder that holds what is uploaded to a Space and nothing else."""
-    from eval.soak import serve
+    from eval.studies.soak import serve
     from train.publish_space import ROOT, copy_space
 
     folder = tmp_path_factory.mktemp("space")

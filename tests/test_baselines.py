@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import EXAMPLES
 from PIL import Image
+from safetensors import safe_open
 
 from app import load_models
 from colorization import load_pipeline
@@ -23,6 +24,7 @@ from colorization.color import merge_luma_chroma, rgb_to_chroma
 from colorization.degradation import to_gray
 from colorization.errors import ColorizationWarning, ModelLoadError
 from colorization.image_io import read_settings
+from colorization.loading import BASELINE_DIRECTORY
 from train.baselines import main as train
 from train.config import BaselineTraining
 from train.config_file import CONFIG_DIRECTORY, parse_command_line
@@ -253,6 +255,16 @@ def test_loading_says_what_is_wrong(saved):
     (saved / "model_index.json").write_text(json.dumps(index | {"model": ["os", "system"]}))
     with pytest.raises(ModelLoadError, match="no known baseline but 'system'"):
         load_pipeline(saved)
+
+
+def test_shipped_weights_are_stored_in_half_precision_and_load_as_asked():
+    stored = set()
+    for file in BASELINE_DIRECTORY.glob("*/model/*.safetensors"):
+        with safe_open(file, "pt") as tensors:
+            stored |= {tensors.get_slice(name).get_dtype() for name in tensors.keys() if file.stat().st_size > 1000}
+    assert stored == {"F16"}  # the one number of "optimization" apart
+    for dtype in (torch.float32, torch.bfloat16):
+        assert load_pipeline("baseline:gan", device="cpu", dtype=dtype).model.dtype == dtype
 
 
 def test_optimization_spreads_hints_over_the_photograph():

@@ -1,31 +1,15 @@
-"""Experiments: every config is one that the trainers take, a run from config to page, what may be called better."""
-
-import json
+"""Experiments: every config is one that the trainers take, a run from config to table, what may be called better."""
 
 import pytest
 import yaml
 from conftest import EXAMPLES
+from studying import kept, ledger_in, study
 
-from eval.experiments import (
-    BASE,
-    CONFIGS,
-    EFFECTS,
-    PAGE,
-    QUESTIONS,
-    RESULTS,
-    TRAINED,
-    compare_all,
-    judge,
-    main,
-    make_effects,
-    make_table,
-    merge_settings,
-    plan_experiments,
-    read_experiments,
-    read_results,
-    render_page,
-)
-from eval.paired import NO_DIFFERENCE, compare, remaining, student_interval
+from eval.studies.experiment_tables import compare_all, judge, make_effects, make_table, read_trained
+from eval.studies.experiments import plan_experiments
+from eval.studies.ledger import LEDGER, Entry, record
+from eval.studies.paired import NO_DIFFERENCE, compare, remaining, student_interval
+from eval.studies.variants import BASE, CONFIGS, EFFECTS, QUESTIONS, merge_settings, read_experiments
 from train.config import EmbeddedTraining, LoraTraining
 from train.config_file import parse_command_line
 
@@ -113,11 +97,12 @@ def made_up_results():
         cold = name == "noise/0" or name.endswith("cold")
         return 20 + cold + 0.1 * seed + 0.01 * ((len(name) + seed) % 3)
 
-    def result(name: str, seed: int) -> dict:
+    def result(name: str, seed: int) -> Entry:
         training = {"photographs": 10 if "tenth" in name else 100, "samples": 8, "cpu_seconds": 60.0}
         values = {"psnr": psnr(name, seed), "colorfulness_ratio": 0.5 + 0.01 * seed}
         metrics = dict.fromkeys(("kd_lite2", "feature_distance", "ciede2000"), {"value": 1.0 + seed})
-        return {"training": training, "metrics": metrics | {m: {"value": value} for m, value in values.items()}}
+        metrics |= {name: {"value": value} for name, value in values.items()}
+        return Entry("experiments", f"{name}, seed {seed}", {}, {"training": training}, {"output": metrics})
 
     return {name: {seed: result(name, seed) for seed in (0, 1, 2)} for name in experiments}
 
@@ -155,47 +140,21 @@ def test_an_experiment_with_fewer_seeds_is_compared_over_those_that_it_has(made_
 
 
 def test_seeds_that_were_measured_differently_are_refused(tmp_path):
-    result = {"experiment": "base", "changes": {}, "training": {"samples": 8}}
-    for seed, n in ((0, 300), (1, 50)):
-        text = json.dumps(result | {"seed": seed, "data": {"name": "photos", "n": n}})
-        (tmp_path / f"base--seed-{seed}.json").write_text(text)
+    settings = {"experiment": "base", "changes": {}, "training": {"samples": 8}}
+    entries = [
+        Entry("experiments", f"base, seed {seed}", {"name": "photos", "n": n}, settings | {"seed": seed})
+        for seed, n in ((0, 300), (1, 50))
+    ]
+    record(entries, tmp_path / "ledger.jsonl")
     with pytest.raises(ValueError, match="seeds of base do not compare"):
-        read_results(tmp_path)
-
-
-def test_the_conclusions_are_what_the_results_show():
-    experiments = read_experiments()
-    results, _ = read_results(RESULTS / TRAINED)
-    judged = judge(compare_all(experiments, results))
-
-    def said(what: str, metric: str) -> str:
-        return judged[what, metric][0].verdict
-
-    metrics = {metric for _, metric in judged}
-    counts = [results[name][0]["training"]["photographs"] for name in ("base", "data/tenth-once-cold")]
-    assert round(counts[0] / counts[1]) == 9
-    nothing = [label for label in EFFECTS if "photographs" in label] + ["twice the samples, cold start"]
-    assert all(said(label, metric) == NO_DIFFERENCE for label in nothing for metric in metrics)
-    noise, longer = "a stochastic start instead of a cold one", "twice the samples, stochastic start"
-    assert said(noise, "colorfulness_ratio") == "better" and said(noise, "psnr") == "worse"
-    assert judged[longer, "kd_lite2"][0].verdict == "better" and not judged[longer, "kd_lite2"][1]
-    residual = {metric: said("target/residual", metric) for metric in metrics}
-    assert (residual["colorfulness_ratio"], residual["kd_lite2"], residual["psnr"]) == ("worse", "worse", "better")
-    groups = {what.partition("/")[0] for (what, _), (_, remains) in judged.items() if remains}
-    assert not groups & {"severity", "loss", "captions", "dropout", "adaptation"}
-    assert all(said(f"adaptation/lora-{rank}-attention", "kd_lite2") == "worse" for rank in (4, 16, 64))
-    assert all(said(f"adaptation/lora-{rank}-both", "kd_lite2") == NO_DIFFERENCE for rank in (4, 16, 64))
+        read_trained(tmp_path / "ledger.jsonl")
 
 
 def test_results_are_of_the_configs_that_are_here():
-    results, _ = read_results(RESULTS / TRAINED)
+    results = read_trained(LEDGER).results
     changes = {experiment.name: experiment.changes for experiment in read_experiments()}
     assert results.keys() == changes.keys()
-    assert all(result["changes"] == changes[name] for name, seeds in results.items() for result in seeds.values())
-
-
-def test_the_page_is_rendered_from_the_results():
-    assert render_page(RESULTS) == PAGE.read_text(encoding="utf-8")
+    assert all(e.settings["changes"] == changes[name] for name, seeds in results.items() for e in seeds.values())
 
 
 @pytest.fixture
@@ -222,24 +181,22 @@ def small_configs(tmp_path):
 @pytest.fixture
 def command(small_configs, tmp_path):
     """Arguments that train and measure the small experiments, with everything in the test's folder."""
-    places = {name: str(tmp_path / name) for name in ("results", "runs")} | {"page": str(tmp_path / "page.md")}
-    command = ["--run", "--seeds", "0", "--limit", "2", "--configs", str(small_configs)]
-    command += [word for name, place in places.items() for word in (f"--{name}", place)]
+    command = ["experiments", "--run", "--seeds", "0", "--limit", "2", "--configs", str(small_configs)]
+    command += ["--runs", str(tmp_path / "runs")]
     return [*command, "--dataset", f"imagefolder:{EXAMPLES}", "--adapted-dataset", f"imagefolder:{EXAMPLES}"]
 
 
-def test_from_configs_to_page(command, tmp_path):
-    assert main(command) == 0
-    folder = tmp_path / "results" / TRAINED
-    results = {file.name: json.loads(file.read_text()) for file in folder.iterdir()}
+def test_from_configs_to_tables(command, tmp_path, capsys):
+    assert study(tmp_path, *command) == 0
+    results = {entry.run: entry for entry in kept(tmp_path, "experiments")}
     assert len(results) == 4
-    lora = results["adaptation--lora-4-both--seed-0.json"]
-    assert lora["training"]["samples"] == 2 and lora["metrics"]["psnr"]["n"] == 2
-    page = (tmp_path / "page.md").read_text()
-    assert "What base is." in page and "LoRA or full fine-tuning" in page
-    times = {file: file.stat().st_mtime_ns for file in folder.iterdir()}
-    assert main(command) == 0  # nothing is done twice
-    assert times == {file: file.stat().st_mtime_ns for file in folder.iterdir()}
+    lora = results["adaptation/lora-4-both, seed 0"]
+    assert lora.settings["training"]["samples"] == 2 and lora.metrics["psnr"]["n"] == 2
+    text = capsys.readouterr().out
+    assert "What base is." in text and "LoRA or full fine-tuning" in text
+    before = ledger_in(tmp_path).stat().st_mtime_ns
+    assert study(tmp_path, *command) == 0  # nothing is done twice
+    assert before == ledger_in(tmp_path).stat().st_mtime_ns
 
 
 def test_an_experiment_that_diverges_does_not_end_the_others(command, small_configs, tmp_path, capsys):
@@ -250,34 +207,30 @@ def test_an_experiment_that_diverges_does_not_end_the_others(command, small_conf
         file.write_text(f"# What {name} is.\n" + yaml.safe_dump(merge_settings(changes, diverging)))
     small_configs.joinpath("target").mkdir()
     small_configs.joinpath("target", "sample.yaml").write_text("# Last.\nobjective: {prediction_type: sample}\n")
-    assert main(command) == 1
-    assert {file.name for file in (tmp_path / "results" / TRAINED).iterdir()} == {
-        "base--seed-0.json",
-        "target--sample--seed-0.json",
-        "noise--0--seed-0.json",
-        "adaptation--general--seed-0.json",  # these two say that they diverged
+    assert study(tmp_path, *command) == 1
+    assert {entry.run: "diverged" in entry.settings for entry in kept(tmp_path, "experiments")} == {
+        "base, seed 0": False,
+        "target/sample, seed 0": False,
+        "noise/0, seed 0": True,
+        "adaptation/general, seed 0": True,
     }
-    summary = capsys.readouterr().err.rpartition("3 failed:")[2]
+    text, errors = capsys.readouterr()
+    summary = errors.rpartition("3 failed:")[2]
     assert all(f"{name}, seed 0: " in summary for name in ("noise/0", "adaptation/general", "adaptation/lora-4-both"))
     assert "no model of adaptation/general" in summary
-    page = (tmp_path / "page.md").read_text()
-    assert "Last." in page and "- Diverged: noise/0, seed 0: the " in page
+    assert "Last." in text and "- Diverged: noise/0, seed 0: the " in text
 
 
 def test_what_is_trained_and_in_which_order(small_configs, tmp_path):
-    def plan(seeds, only=None) -> list[tuple[str, int]]:
-        experiments = read_experiments(small_configs)
-        found = plan_experiments(experiments, seeds, only, tmp_path / "results", tmp_path / "runs")
+    def plan(seeds, only=None, done=()) -> list[tuple[str, int]]:
+        found = plan_experiments(read_experiments(small_configs), seeds, only, set(done), tmp_path / "runs")
         return [(experiment.name, seed) for experiment, seed in found]
 
     general, lora = "adaptation/general", "adaptation/lora-4-both"
     assert plan([0]) == [("base", 0), (general, 0), (lora, 0), ("noise/0", 0)]
     assert plan([1, 0], ["noise"]) == [("noise/0", 1), ("noise/0", 0)]
     # A clone has results but no trained models: an adaptation needs the general one again.
-    (tmp_path / "results").mkdir()
-    (tmp_path / "results" / "adaptation--general--seed-0.json").touch()
-    assert plan([0], ["adaptation"]) == [(general, 0), (lora, 0)]
+    assert plan([0], ["adaptation"], [(general, 0)]) == [(general, 0), (lora, 0)]
     (tmp_path / "runs" / "adaptation--general--seed-0" / "model").mkdir(parents=True)
-    assert plan([0], ["adaptation"]) == [(lora, 0)]
-    (tmp_path / "results" / "adaptation--lora-4-both--seed-0.json").touch()
-    assert plan([0], ["adaptation"]) == []
+    assert plan([0], ["adaptation"], [(general, 0)]) == [(lora, 0)]
+    assert plan([0], ["adaptation"], [(general, 0), (lora, 0)]) == []

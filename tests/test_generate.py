@@ -21,9 +21,9 @@ from test_captioning import save_tiny_blip
 
 from colorization.pipeline import REPORT_NEGATIVE_PROMPT
 from eval.__main__ import main
-from eval.datasets import list_photos
-from eval.generate import read_lines
-from eval.photos import NamedPhoto, is_gray, photo_seed
+from eval.metrics.gray import is_gray
+from eval.photos import NamedPhoto, list_photos, photo_seed
+from eval.runs import read_lines
 
 ROOT = EXAMPLES.parent
 STEPS = 12  # of the tiny model: long enough that a process can be killed between two batches
@@ -319,7 +319,7 @@ def test_a_folder_that_is_no_run_is_left_alone(photos, tmp_path, capsys):
         (["--dataset", "photos"], "argument --dataset: must be imagefolder:PATH"),
         (["--dataset", "imagefolder:"], "argument --dataset: must be imagefolder:PATH"),
         (["--dataset", "imagefolder:nowhere"], "argument --dataset: nowhere is not a folder"),
-        (["--dataset", "parquet:nowhere/*.parquet"], "nowhere/*.parquet holds no photographs"),
+        (["--dataset", "parquet:nowhere/*.parquet"], "argument --dataset: nowhere/*.parquet: no photographs found"),
         (["--dataset", "ctest10k:nowhere.txt:."], "'nowhere.txt' is no file"),
         (["--dataset", "hub:user/none:val"], "user/none cannot be had from the Hub"),
         (["--limit", "0"], "argument --limit: must be a whole number of at least 1, got '0'"),
@@ -441,7 +441,7 @@ def test_lists_of_imagenet(tmp_path, capsys):
 
 CLIENT = """
 import json, sys
-from eval.datasets import list_photos
+from eval.photos import list_photos
 main, converted = list_photos("hub:user/data:val", 2), list_photos("hub:user/script")
 print(json.dumps([[set.name, set.revision, [source.id for source in set.sources]] for set in (main, converted)]))
 try:

@@ -8,16 +8,16 @@ import pytest
 import torch
 from conftest import random_photo, tiny_pipeline
 from PIL import Image
+from studying import kept, study
 
 from colorization.cli import main
 from colorization.color import merge_luma_chroma, rgb_to_lab
 from colorization.hint_spread import REACH, affinity, hint_region, propagate_hints
 from colorization.hints import Hint, check_inside, hints_per_image, parse_hints, read_hints
 from colorization.image_io import read_settings
-from eval.contact_sheet import LINE, MARGIN, draw_sheet
-from eval.hints import main as measure
-from eval.hints import summarize
-from eval.pixel_metrics import ciede2000
+from eval.metrics.pixels import ciede2000
+from eval.studies.hints import STUDY, summarize
+from eval.studies.sheets import LINE, MARGIN, colored_strip, draw_sheet
 
 BLUE, RED = (0.4, -0.1), (-0.1, 0.4)  # Cb, Cr
 
@@ -329,7 +329,8 @@ class TestCommandLine:
         with Image.open("out/one.png") as image:
             assert max(off(image.convert("RGB"), PHOTO, hint) for hint in HINTS[:2]) < 2
         assert read_settings("out/one.png")["hints"] == [[20, 10, "#c02020"], [70, 50, "#2060d0"]]
-        sheet = draw_sheet([(album / "one.png", tmp_path / "out" / "one.png")], width=192)
+        strip = colored_strip(album / "one.png", tmp_path / "out" / "one.png")
+        sheet = draw_sheet([strip], ["input", "colored", "original"], width=192)
         assert sheet.getpixel((MARGIN + 41, LINE + MARGIN + 21)) == (0xC0, 0x20, 0x20)
 
     def test_folder_with_a_hint_outside_its_photograph(self, album, tmp_path, capsys):
@@ -354,21 +355,22 @@ class TestCommandLine:
         assert "none.csv: No such file" in capsys.readouterr().err
 
 
-def test_measurement(tmp_path):
-    file = tmp_path / "hints.json"
+def test_measurement(tmp_path, capsys):
     photos = tmp_path / "photos"
     photos.mkdir()
     Image.merge("RGB", [random_photo(96, 64, seed=k) for k in range(3)]).save(photos / "color.png")
     PHOTO.save(photos / "gray.png")
-    assert measure(["--dataset", f"imagefolder:{photos}", "--counts", "2", "--steps", "1", "--output", str(file)]) == 0
-    result = json.loads(file.read_text())
-    assert result["dataset"] == "photos" and result["n"] == 1 and result["settings"]["num_inference_steps"] == 1
-    part = result["hints_per_photograph"]["2"]
+    words = ["--run", "--dataset", f"imagefolder:{photos}", "--counts", "2", "--steps", "1"]
+    assert study(tmp_path, STUDY, *words) == 0
+    assert "CIEDE2000 at 2 hints of original colors, 2 in each photograph" in capsys.readouterr().out
+    entries = {entry.run: entry for entry in kept(tmp_path, STUDY)}
+    ways = ("model", "solver", "solver_unlimited")
+    assert entries.keys() == {"model, 0 hints", *(f"{way}, 2 hints" for way in ways)}
+    model = entries["model, 2 hints"]
+    assert model.data == {"name": "photos", "n": 1} and model.settings["num_inference_steps"] == 1
     for colors in ("original", "arbitrary"):
-        assert part["ciede2000_at_hints"][colors]["n"] == 2 and part["ciede2000_at_hints"][colors]["maximum"] < 2
-    assert set(part["psnr"]) == {"model", "solver", "solver_unlimited"}
-    gain = part["psnr"]["model"]["value"] - result["psnr_without_hints"]["value"]
-    assert part["psnr_gain"]["model"]["value"] == pytest.approx(gain)
+        errors = model.metrics[f"hint_error_{colors}"]
+        assert errors["n"] == 2 and errors["maximum"] < 2
 
 
 def test_a_picture_that_equals_its_original_spoils_no_mean_of_the_measurement():

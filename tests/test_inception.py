@@ -10,8 +10,8 @@ from conftest import EXAMPLES
 from PIL import Image
 
 from eval.__main__ import main
-from eval.frechet import frechet_distance
-from eval.inception import (
+from eval.metrics.frechet import frechet_distance
+from eval.metrics.inception import (
     InceptionFeatures,
     WeightsMissing,
     find_weights,

@@ -15,10 +15,10 @@ from PIL import Image
 from test_inception import random_weights, torch_fidelity_class
 
 from colorization.color import colorfulness
-from eval.inception import InceptionFeatures, kernel_inception_distance
 from eval.metrics.feature_streams import FileStream, StatisticsStream
+from eval.metrics.inception import InceptionFeatures, kernel_inception_distance
+from eval.metrics.pixels import mean_ciede2000
 from eval.metrics.streaming import Mean, read_picture
-from eval.pixel_metrics import mean_ciede2000
 from eval.publish_metric import METRICS, ROOT, main, metric_names, publish
 from eval.summary import frechet_metric, to_tensor
 
@@ -228,7 +228,7 @@ def test_what_a_published_folder_holds(tmp_path, capsys):
     assert main(["hi_fid", "--output", str(tmp_path / "hi")]) == 0
     capsys.readouterr()
     files = {file.name for file in (tmp_path / "hi").iterdir()}
-    vendored = {"color.py", "color_metrics.py", "color_words.py", "frechet.py", "inception.py", "streaming.py"}
+    vendored = {"color.py", "colors.py", "color_words.py", "frechet.py", "inception.py", "streaming.py"}
     assert files == vendored | {"feature_streams.py", "hi_fid.py", "app.py", "README.md", "requirements.txt"}
     packages = (tmp_path / "hi" / "requirements.txt").read_text().split()
     assert {"evaluate", "numpy", "pillow", "torch", "torch-fidelity", "torchmetrics", "datasets"} <= set(packages)

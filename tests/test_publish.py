@@ -12,12 +12,14 @@ import numpy as np
 import processes
 import pytest
 import yaml
-from conftest import random_photo, tiny_pipeline
+from conftest import EXAMPLES, random_photo, tiny_pipeline
 from diffusers.utils.dynamic_modules_utils import get_relative_imports
 from hub_server import HubServer, hub_server
 from huggingface_hub import ModelCard
+from PIL import Image
 
 from colorization import __version__, load_pipeline
+from eval.__main__ import main as evaluate
 from train.finished_run import Run, default_license, find_run
 from train.flatten import custom_modules
 from train.model_card import read_results, render_model_card
@@ -223,6 +225,46 @@ def test_card_of_an_adapter(run_folder, result_file):
     assert "| lora.alpha | 8 |" in card.text and "| prediction_type | residual |" in card.text
     assert "- some-photographs, 256 center: num_inference_steps 50, torch 2.14.1" in card.text
     assert "images/step-1500.jpg" in card.text and "RAIL++-M" in card.text
+
+
+def test_the_main_evaluation_is_on_the_card(run_folder, tmp_path, monkeypatch):
+    pytest.importorskip("efficientnet_lite_pytorch")
+    monkeypatch.setattr("torch.hub._hub_dir", str(tmp_path))  # without Inception, whatever this machine has
+    photos, output = tmp_path / "photos", tmp_path / "evaluated"
+    photos.mkdir()
+    for file in sorted(EXAMPLES.glob("*.jpg"))[:3]:
+        Image.open(file).resize((48, 32)).save(photos / f"{file.stem}.png")
+    command = ["generate", "--dataset", f"imagefolder:{photos}", "--model", "gray", "--output", str(output)]
+    assert evaluate(command) == 0 and evaluate(["score", str(output)]) == 0
+    score = json.loads((output / "score.json").read_text())
+    result = read_results(output / "score.json")
+    assert result["data"]["name"] == "photos" and result["data"]["n"] == 3
+    outputs = score["rows"]["output"]
+    expected = {name for name, metric in outputs.items() if metric["value"] is not None}
+    hues = {name for name in expected if name.startswith(("chroma_error_", "chroma_retention_"))}
+    assert result["metrics"].keys() == expected - hues - {"seconds_per_image"}
+    assert {"psnr", "ciede2000", "colorfulness", "feature_distance"} <= result["metrics"].keys()
+    card = tmp_path / "card.md"
+    arguments = [str(run_folder), "--repo", "user/x", "--card", str(card), "--results", str(output / "score.json")]
+    assert main(arguments) == 0
+    text = card.read_text()
+    values = {result.metric_type: result.metric_value for result in ModelCard(text).data.eval_results}
+    assert values["psnr"] == outputs["psnr"]["value"]
+    assert "- photos, at each photograph's own size: prompt_mode none, " in text
+
+
+def test_what_a_score_says_of_its_run(tmp_path):
+    fid = {"value": 3.0, "n": 300, "interval": None, "note": "n too small to compare"}
+    score = {name: RESULT[name] for name in ("data", "versions")} | {
+        "seed": 0,
+        "rows": {"output": RESULT["metrics"] | {"fid": fid}, "gray": {}},
+        "run": {"model": "user/adapter", "seed": 7, "settings": RESULT["settings"] | {"sampler": None}},
+    }
+    (tmp_path / "score.json").write_text(json.dumps(score))
+    assert read_results(tmp_path / "score.json") == RESULT
+    (tmp_path / "score.json").write_text(json.dumps(score | {"rows": {}}))
+    with pytest.raises(ValueError, match="score.json is no result of an evaluation: no 'output'"):
+        read_results(tmp_path / "score.json")
 
 
 def test_card_without_results_and_config():

@@ -10,23 +10,12 @@ import pytest
 from PIL import Image
 
 from eval.__main__ import main
-from eval.report import (
-    METRICS,
-    QUOTED_TITLE,
-    Run,
-    best_rows,
-    distance_points,
-    factor_lines,
-    group_runs,
-    label_runs,
-    make_grids,
-    markdown_text,
-    metric_tables,
-    pick_examples,
-    rank_photographs,
-    rivals_table,
-    show_metric,
-)
+from eval.columns import METRICS, best_rows, show_metric
+from eval.pages import markdown_text
+from eval.pictures import make_grids, pick_examples, rank_photographs
+from eval.plots import distance_points, factor_lines
+from eval.runs import Run, group_runs, label_runs
+from eval.tables import QUOTED_TITLE, metric_tables, rivals_table
 
 NASTY = "a|b <script>alert(1)</script> *x* [y](javascript:z) $\\frac{ `q`\n&amp; \"'"
 DATA = {"name": "photos", "n": 12, "geometry": "each at its own size", "left_out": 1}
@@ -84,6 +73,12 @@ def make_score(name="run", data=DATA, settings=None, run=None, **values) -> dict
     }
 
 
+def make_line(name: str, file: str, reference: str) -> dict:
+    """A line of a manifest, with what a report does not look at left empty."""
+    line = dict.fromkeys(("vae", "width", "height", "sha256", "reference_sha256", "seconds"))
+    return line | {"id": name, "file": file, "reference": reference, "caption": NASTY}
+
+
 def write_run(folder: Path, score: dict, ids=(), lpips=False) -> Path:
     folder.mkdir(parents=True)
     (folder / "score.json").write_text(json.dumps(score), encoding="utf-8")
@@ -98,9 +93,7 @@ def write_run(folder: Path, score: dict, ids=(), lpips=False) -> Path:
                 (folder / part).mkdir(exist_ok=True)
                 pixels = rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(folder / part / f"{k}.png")
-            entries.append(
-                {"id": name, "file": f"images/{k}.png", "reference": f"reference/{k}.png", "caption": NASTY}
-            )
+            entries.append(make_line(name, f"images/{k}.png", f"reference/{k}.png"))
     (folder / "manifest.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
     return folder
 
@@ -204,7 +197,7 @@ def test_a_value_with_a_warning_is_shown_with_it_and_never_the_best():
 
 
 def table_title(name: str) -> str:
-    from eval.report import SECTIONS
+    from eval.columns import SECTIONS
 
     return next(title for title, metrics in SECTIONS.items() if METRICS[name] in metrics)
 
@@ -292,14 +285,14 @@ def test_examples_do_not_overlap_where_there_are_enough():
 @pytest.mark.parametrize(("lpips", "name", "best"), [(True, "lpips", "c"), (False, "feature_distance", "a")])
 def test_photographs_are_ranked_by_lpips_where_it_is_there(tmp_path, lpips, name, best):
     folder = write_run(tmp_path / "run", make_score(), ids="abc", lpips=lpips)
-    ranked = rank_photographs(folder / "score_per_image.csv")
+    ranked = rank_photographs(folder)
     assert ranked[0] == name and ranked[1][0][0] == best
 
 
 def test_pictures_outside_the_run_are_refused(tmp_path):
     folder = write_run(tmp_path / "run", make_score(), ids="a")
     Image.new("RGB", (4, 4)).save(tmp_path / "secret.png")
-    entry = {"id": "a", "file": "../secret.png", "reference": "reference/0.png"}
+    entry = make_line("a", "../secret.png", "reference/0.png")
     (folder / "manifest.jsonl").write_text(json.dumps(entry), encoding="utf-8")
     problems = []
     assert make_grids(Run(folder, "run", make_score()), [], 1, problems.append) == []

@@ -1,9 +1,11 @@
-import json
-
 import numpy as np
 import pytest
+from studying import kept, ledger_in, study
 
-from eval.scale import fade, main, make_picture
+from eval.studies.ledger import record
+from eval.studies.scale import STUDY, TARGET_PEAK_GB, entry_of, fade, make_picture
+
+MACHINE = {"processor": "abacus", "cores": 2, "threads": 1}
 
 
 def test_pictures_are_always_the_same_and_differ():
@@ -19,16 +21,17 @@ def test_pictures_are_always_the_same_and_differ():
 def test_what_evaluate_costs_is_measured_and_other_runs_are_kept(tmp_path):
     pytest.importorskip("torch_fidelity")
     pytest.importorskip("evaluate")
-    file = tmp_path / "scale.json"
-    file.write_text(json.dumps({"runs": [{"case": "score", "n": 7}, {"case": "evaluate", "n": 24}]}))
+    old = {"n": 7, "case": "score", "picture_size": 64, "machine": {"versions": {"torch": "1"}} | MACHINE}
+    costs = dict.fromkeys(("peak_gb", "seconds", "cpu_seconds", "cpu_seconds_per_picture"), 1.0)
+    record([entry_of(old | costs), entry_of(old | costs | {"n": 24, "case": "evaluate"})], ledger_in(tmp_path))
     ballast = np.ones(3_200_000_000 // 8)  # more than the target; what this process holds is none of the other's
-    assert main(["--count", "24", "--size", "64", "--cases", "evaluate", "--output", str(file)]) == 0
-    result = json.loads(file.read_text())
-    assert [(run["case"], run["n"]) for run in result["runs"]] == [("evaluate", 24), ("score", 7)]
-    measured = result["runs"][0]
-    assert 0.2 < measured["peak_gb"] < result["target_peak_gb"]
-    assert ballast.nbytes > 1e9 * result["target_peak_gb"]
-    assert (
-        measured["cpu_seconds_per_picture"] == pytest.approx(measured["cpu_seconds"] / 24) and measured["seconds"] > 1
-    )
-    assert measured["picture_size"] == 64 and measured["machine"]["versions"]["torch"]
+    words = ["--run", "--count", "24", "--size", "64", "--cases", "evaluate"]
+    assert study(tmp_path, STUDY, *words) == 0
+    entry, other = kept(tmp_path, STUDY)
+    assert (entry.run, other.run) == ("evaluate, 24 pictures", "score, 7 pictures")
+    measured = {name: metric["value"] for name, metric in entry.metrics.items()}
+    assert 0.2 < measured["peak_gb"] < TARGET_PEAK_GB
+    assert ballast.nbytes > 1e9 * TARGET_PEAK_GB
+    assert measured["cpu_seconds_per_picture"] == pytest.approx(measured["cpu_seconds"] / 24)
+    assert measured["seconds"] > 1
+    assert entry.settings["picture_size"] == 64 and entry.versions["torch"]

@@ -13,11 +13,14 @@ from PIL import Image
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
 
 from colorization.color import colorfulness
-from eval import score
+from eval import scorer
 from eval.__main__ import main
-from eval.color_metrics import HUE_SECTORS, hue_sectors, match_colorfulness
-from eval.pixel_metrics import mean_ciede2000, psnr
-from eval.score import frechet_inception_metric, load_run, pixel_scores, prompted_word
+from eval.checked_run import load_run
+from eval.metrics.colors import HUE_SECTORS, hue_sectors, match_colorfulness
+from eval.metrics.pixels import mean_ciede2000, psnr
+from eval.networks import ClipScore, Lpips
+from eval.row_metrics import frechet_inception_metric
+from eval.scorer import pixel_scores, prompted_word, ssim
 from eval.summary import to_tensor
 
 FILES = sorted(EXAMPLES.glob("*.jpg"))[:5]
@@ -306,7 +309,7 @@ def test_lpips_with_random_weights_of_its_own_network(tmp_path):
     torch.manual_seed(0)
     state = {key: value for key, value in alexnet(weights=None).state_dict().items() if key.startswith("features")}
     torch.save(state, tmp_path / "alexnet.pth")
-    network = score.Lpips(tmp_path / "alexnet.pth")
+    network = Lpips(tmp_path / "alexnet.pth")
     image, other = (torch.rand(1, 3, 64, 64) for _ in range(2))
     assert network(image, image) == 0 and network(image, other) > 0
     import lpips
@@ -319,7 +322,7 @@ def test_lpips_with_random_weights_of_its_own_network(tmp_path):
     assert network(image, other) == pytest.approx(theirs(2 * image - 1, 2 * other - 1).item(), rel=1e-5)
     torch.save({"x": torch.zeros(1)}, tmp_path / "other.pth")
     with pytest.raises(ValueError, match="AlexNet"):
-        score.Lpips(tmp_path / "other.pth")
+        Lpips(tmp_path / "other.pth")
 
 
 def test_clip_score_of_a_tiny_model(tmp_path):
@@ -334,7 +337,7 @@ def test_clip_score_of_a_tiny_model(tmp_path):
     size = {"size": {"shortest_edge": 16}, "crop_size": {"height": 16, "width": 16}}
     processor = CLIPProcessor(CLIPImageProcessor(**size), tiny_components()["tokenizer"])
     processor.save_pretrained(tmp_path / "clip")
-    network = score.ClipScore(str(tmp_path / "clip"))
+    network = ClipScore(str(tmp_path / "clip"))
     photo = np.array(Image.open(FILES[0]).convert("RGB"))
     assert 0 <= network(photo, "a bus") <= 100
     run = write_run(tmp_path / "run", captions=True)
@@ -352,7 +355,7 @@ def test_bands_change_nothing(monkeypatch):
     rng = np.random.default_rng(0)
     reference, a, b = (rng.integers(0, 256, (40, 50, 3), dtype=np.uint8) for _ in range(3))
     whole = pixel_scores(reference, {"a": a, "b": b}, ["a", "b"])
-    monkeypatch.setattr(score, "_BAND_PIXELS", 500)
+    monkeypatch.setattr(scorer, "_BAND_PIXELS", 500)
     banded = pixel_scores(reference, {"a": a, "b": b}, ["a", "b"])
     assert whole[0] == pytest.approx(banded[0]) and whole[2] == pytest.approx(banded[2])
     assert whole[2] == pytest.approx(mean_ciede2000(to_tensor(a), to_tensor(b)).item(), rel=1e-5)
@@ -365,10 +368,10 @@ def test_ssim_is_torchmetrics_and_its_channels_can_be_taken_apart(monkeypatch):
 
     image, other = (torch.rand(1, 3, 24, 30, generator=torch.Generator().manual_seed(k)) for k in range(2))
     expected = structural_similarity_index_measure(image, other, data_range=1.0).item()
-    assert score.ssim(image, other) == pytest.approx(expected, abs=1e-6)
-    monkeypatch.setattr(score, "_SSIM_PIXELS", 1)
-    assert score.ssim(image, other) == pytest.approx(expected, abs=1e-6)
-    assert np.isnan(score.ssim(image[..., :10], other[..., :10]))
+    assert ssim(image, other) == pytest.approx(expected, abs=1e-6)
+    monkeypatch.setattr(scorer, "_SSIM_PIXELS", 1)
+    assert ssim(image, other) == pytest.approx(expected, abs=1e-6)
+    assert np.isnan(ssim(image[..., :10], other[..., :10]))
 
 
 def test_hue_sectors_have_their_names():

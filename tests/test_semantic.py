@@ -10,15 +10,19 @@ from conftest import EXAMPLES, random_photo, tiny_pipeline
 from colorization import ColorizationPipeline, load_pipeline
 from colorization.adapters import widen_conv_in
 from colorization.color import luma, rgb_to_lab
+from colorization.degradation import to_gray
 from colorization.semantic import SemanticEncoder, bin_centers, chroma_bin, guess_picture
 from train.backbone import imagenet_weights
 from train.backbone import main as convert
 from train.config import DataConfig, ObjectiveConfig, OptimConfig
 from train.data import SampleStream, load_photos
+from train.denoiser import ColorTask
+from train.embedded import main as train_embedded
 from train.film import FILMS, Film, draw_film, film_gray
 from train.loop import build_optimizer
 from train.semantic import GuessSamples, GuessTask, cell_chroma
 from train.semantic import main as train_semantic
+from train.text import Tokenize
 from train.transforms import TransformConfig, sample_rng
 
 WIDTH = 16
@@ -273,6 +277,79 @@ class TestTraining:
         assert encoder.mean_0.abs().sum() > 0  # statistics were measured
         train_semantic([*flags, "--model.start", str(tmp_path / "model"), "--dry-run"])
         assert "parameters: " in capsys.readouterr().out
+
+
+class TestWalkFromTheGuess:
+    def batch(self, pipeline, **changes) -> dict[str, torch.Tensor]:
+        generator = torch.Generator().manual_seed(0)
+        return {
+            "image": 2 * torch.rand(2, 3, 32, 32, generator=generator) - 1,
+            "text": torch.stack([Tokenize(pipeline)("red")] * 2),
+            "noise": torch.randn(2, 4, 16, 16, generator=generator),
+            "severity": torch.tensor([1.0, 1.0]),
+        } | changes
+
+    def task(self, **settings) -> ColorTask:
+        pipeline = guessing_pipeline(**settings)
+        widen_conv_in(pipeline.unet, 12 + WIDTH)
+        return ColorTask(pipeline, ObjectiveConfig(noise_scale=0.6), train_text_encoder=False)
+
+    def seen(self, task: ColorTask, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """The latent and the planes that the network is shown."""
+        shown = []
+
+        def network(z, seen, severity, text):
+            shown.append((z, seen))
+            return z, None
+
+        task.loss(network, batch)
+        return shown[0]
+
+    def test_training_shows_the_unet_what_sampling_does(self):
+        task = self.task(walk_from="guess")
+        batch = self.batch(task.pipeline)
+        z, (z_gray, z_guess, features) = self.seen(task, batch)
+        assert features.shape == (2, WIDTH, 16, 16)
+        torch.testing.assert_close(z, z_guess + 0.6 * batch["noise"])
+        gray = to_gray(batch["image"])[:, 0] / 2 + 0.5
+        sampled = task.pipeline(list(gray), num_inference_steps=0, output_type="latent").images
+        torch.testing.assert_close(z_guess, torch.stack(sampled), atol=0.05, rtol=0)  # 8 bits in between
+        torch.testing.assert_close(z_gray, task.pipeline.encode_image(to_gray(batch["image"])))
+
+    def test_dropped_semantics_are_gray_and_zero(self):
+        task = self.task(walk_from="guess")
+        kept = torch.tensor([True, False])
+        _, (z_gray, z_guess, features) = self.seen(task, self.batch(task.pipeline, semantics=kept))
+        assert torch.equal(z_guess[1], z_gray[1]) and not torch.equal(z_guess[0], z_gray[0])
+        assert not features[1].any() and features[0].any()
+
+    def test_smoke_config_trains_the_wider_unet_and_leaves_what_is_frozen(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(EXAMPLES.parent)
+        pipeline = guessing_pipeline()
+        pipeline.save_pretrained(tmp_path / "start")
+        folders = ["--model.start", str(tmp_path / "start"), "--data.sources", f"[{EXAMPLES}]"]
+        sizes = ["--data.resolution", "32", "--run.validation_every", "0", "--output-dir", str(tmp_path)]
+        train_embedded(["--config", "embedded-guess-smoke", *folders, *sizes])
+        trained = load_pipeline(tmp_path / "model", device="cpu")
+        assert trained.sees_guess and trained.config.walk_from == "guess"
+        before, after = pipeline.unet.state_dict(), trained.unet.state_dict()
+        half = {name: before[name].half().float() for name in before}
+        frozen = [name for name in before if name.startswith("down_blocks.")]
+        assert all(torch.equal(half[name], after[name]) for name in frozen)
+        assert after["conv_in.weight"][:, 8:].abs().sum() > 0
+        assert not torch.equal(half["mid_block.resnets.0.conv1.weight"], after["mid_block.resnets.0.conv1.weight"])
+        assert trained(random_photo()).settings[0]["start"] == "first guess"
+
+    def test_an_encoder_is_needed(self, tmp_path, capsys):
+        tiny_pipeline(in_channels=8, noise_scale=0.6).save_pretrained(tmp_path / "start")
+        with pytest.raises(SystemExit):
+            train_embedded(
+                [
+                    *["--config", "embedded-guess-smoke", "--model.start", str(tmp_path / "start")],
+                    *["--data.sources", f"[{EXAMPLES}]", "--output-dir", str(tmp_path / "run")],
+                ]
+            )
+        assert "`model.semantic_encoder` must be a folder" in capsys.readouterr().err
 
 
 class TestSettings:

@@ -1,6 +1,5 @@
 """The soak test of the demo, at small size."""
 
-import json
 import threading
 import time
 from collections import Counter
@@ -10,8 +9,9 @@ import gradio as gr
 import pytest
 from conftest import random_photo
 from gradio_client import Client
+from studying import kept, study
 
-from eval.soak import BAD_EVERY, Request, find_problems, main, make_requests, send, summarize_memory
+from eval.studies.soak import BAD_EVERY, Request, find_problems, make_requests, send, summarize_memory
 
 PASSED = {
     "outcomes": {"ok": 9, "refused": 1, "busy": 0, "error": 0},
@@ -22,17 +22,18 @@ PASSED = {
 
 
 @pytest.mark.slow
-def test_ten_requests(tmp_path):
-    output = tmp_path / "soak.json"
-    status = main(["--requests", "10", "--clients", "4", "--output", str(output)])
-    result = json.loads(output.read_text(encoding="utf-8"))
-    assert status == 0, result
-    assert result["outcomes"] == {"ok": 9, "refused": 1, "busy": 0, "error": 0}
-    assert (result["requests"], result["clients"], result["seed"]) == (10, 4, 0)
-    assert 0 < result["request_seconds"]["p50"] <= result["request_seconds"]["p95"] <= result["seconds"]
-    assert 100 < result["memory_mb"]["first_quarter"] <= result["memory_mb"]["peak"]
-    assert result["temporary_files"]["peak"] > 0 and result["temporary_files"]["left"] == 0
-    assert [path.name for path in tmp_path.iterdir()] == ["soak.json"]
+def test_ten_requests(tmp_path, capsys):
+    assert study(tmp_path, "soak", "--run", "--requests", "10", "--clients", "4") == 0
+    (entry,) = kept(tmp_path, "soak")
+    values = {name: metric["value"] for name, metric in entry.metrics.items()}
+    outcomes = {name: values[f"requests_{name}"] for name in ("ok", "refused", "busy", "error")}
+    assert outcomes == {"ok": 9, "refused": 1, "busy": 0, "error": 0}
+    assert [entry.settings[name] for name in ("requests", "clients", "seed")] == [10, 4, 0]
+    assert 0 < values["request_seconds_p50"] <= values["request_seconds_p95"] <= values["seconds"]
+    assert 100 < values["memory_mb_first_quarter"] <= values["memory_mb_peak"]
+    assert values["temporary_files_peak"] > 0 and values["temporary_files_left"] == 0
+    assert "10 requests of 4 clients" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["results"]
 
 
 def test_requests_are_the_same_for_a_seed(tmp_path):
@@ -105,8 +106,8 @@ def test_memory_is_compared_between_quarters():
 
 
 def test_bad_arguments(tmp_path, capsys):
-    for arguments in (["--requests", "0"], ["--clients", "x"], ["--output", str(tmp_path / "none" / "soak.json")]):
+    for arguments in (["--requests", "0"], ["--clients", "x"], ["--nothing"]):
         with pytest.raises(SystemExit) as ending:
-            main(arguments)
+            study(tmp_path, "soak", *arguments)
         error = capsys.readouterr().err
         assert ending.value.code == 2 and error.startswith("error: ") and error.count("\n") == 1

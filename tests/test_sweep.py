@@ -9,22 +9,14 @@ from PIL import Image
 
 from colorization import load_pipeline
 from eval.__main__ import main
-from eval.features import Lite2Features
+from eval.choosing import choose_setting, explain_choice, front, store_defaults
+from eval.grid import make_grid, pipeline_sha256, sampling_runs, with_noise_scale
+from eval.metrics.lite2 import Lite2Features
+from eval.metrics.pixels import psnr
 from eval.photos import load_photos, photo_seed
-from eval.pixel_metrics import psnr
+from eval.setting import Setting
 from eval.summary import feature_metrics, to_tensor
-from eval.sweep import (
-    Setting,
-    choose_setting,
-    explain_choice,
-    front,
-    make_grid,
-    pipeline_sha256,
-    sampling_runs,
-    store_defaults,
-    sweep_table,
-    with_noise_scale,
-)
+from eval.sweep_page import sweep_table
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +115,7 @@ def test_the_sweep_measures_what_the_pipeline_gives(
     rows = read(tmp_path)["rows"]
     assert [row["setting"]["color_scale"] for row in rows] == [0.5, 1.5]
 
-    photos = [photo for photo in load_photos(str(folder)) if photo.id != "gray.png"]
+    photos = [photo for photo in load_photos(str(folder)) if photo.id != "gray"]
     lite2, pixels = Lite2Features(), [photo.pixels() for photo in photos]
     originals = lite2(pixels)
     pipeline = with_noise_scale(load_pipeline(chosen, device="cpu"), 0.3)

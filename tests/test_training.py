@@ -190,7 +190,9 @@ def test_configs_are_complete_and_survive_yaml(tmp_path):
         ("embedded-smoke", EmbeddedTraining),
         ("vividness", VividnessTraining),
         ("vividness-smoke", VividnessTraining),
+        ("embedded-guess-smoke", EmbeddedTraining),
         ("semantic", SemanticTraining),
+        ("semantic-tuned", SemanticTraining),
         ("semantic-smoke", SemanticTraining),
     ):
         config, options = parse_command_line(kind, "", ["--config", name])

@@ -8,14 +8,24 @@ import pytest
 import torch
 from conftest import EXAMPLES, random_photo, tiny_pipeline
 from PIL import Image
+from studying import kept, study
 
 from colorization import ColorizationPipeline, load_pipeline
 from colorization.cli import main as colorize
 from colorization.color import colorfulness, luma, merge_luma_chroma, rgb_to_chroma
 from colorization.image_io import read_image, read_settings
 from colorization.vividness import COLOR_SCALE_RANGE, VividnessModel, choose_color_scale
-from eval.color_scale import best_fixed, describe, difference_metrics, prediction_metrics, render_table, rule_metrics
-from eval.color_scale import main as compare_scales
+from eval.studies.color_scale import (
+    STUDY,
+    best_fixed,
+    describe,
+    difference_metrics,
+    prediction_metrics,
+    render_table,
+    rule_metrics,
+    sets_of,
+)
+from eval.studies.ledger import Entry
 from train.config import DataConfig, VividnessTraining
 from train.data import load_photos, transform_config
 from train.transforms import prepare_image, sample_rng
@@ -273,28 +283,28 @@ class TestTraining:
 
 class TestEvaluation:
     @pytest.fixture(scope="class")
-    def result(self, model_folder, photo_folder, tmp_path_factory) -> dict:
-        file = tmp_path_factory.mktemp("result") / "scales.json"
-        arguments = ["--photos", str(photo_folder), "--model", str(model_folder), "--scales", "0.5", "1"]
-        assert compare_scales([*arguments, "--output", str(file)]) == 0
-        return json.loads(file.read_text())
+    def result(self, model_folder, photo_folder, tmp_path_factory) -> dict[str, Entry]:
+        folder = tmp_path_factory.mktemp("result")
+        words = ["--photos", photo_folder, "--model", model_folder, "--scales", "0.5", "1"]
+        assert study(folder, STUDY, "--run", *words) == 0
+        (of_set,) = sets_of(kept(folder, STUDY))
+        return of_set
 
     def test_measures_every_rule_on_the_same_predictions(self, result):
-        (entry,) = result["sets"]
-        assert entry["data"] == {"name": "small", "n": 4, "gray_left_out": 0}
-        rows = entry["rows"]
-        assert list(rows) == ["0.5", "1", "auto", "equal", "oracle"]
-        differences = {rule: row["colorfulness_difference"]["value"] for rule, row in rows.items()}
-        assert best_fixed(entry) == min(("0.5", "1"), key=differences.get)
-        gain = entry["auto_minus"]["1"]["colorfulness_difference"]["value"]
+        data = result["auto"].data
+        assert (data["name"], data["n"], data["gray_left_out"]) == ("small", 4, 0)
+        assert list(result) == ["0.5", "1", "auto", "equal", "oracle"]
+        differences = {rule: entry.metrics["colorfulness_difference"]["value"] for rule, entry in result.items()}
+        assert best_fixed(result) == min(("0.5", "1"), key=differences.get)
+        gain = result["1"].metrics["auto_minus_colorfulness_difference"]["value"]
         assert gain == pytest.approx(differences["auto"] - differences["1"])
-        low, middle, high = rows["auto"]["color_scale"]["quartiles"]
+        low, middle, high = result["auto"].settings["rendered_scale"]["quartiles"]
         assert COLOR_SCALE_RANGE[0] <= low <= middle <= high <= COLOR_SCALE_RANGE[1]
 
     def test_is_shown_as_a_table_and_in_words(self, result):
-        table = render_table(result)
+        table = render_table([result])
         assert table.count("\n") == 6 and "| auto | " in table and "small (4): PSNR" in table
-        assert describe(result).startswith("On small (n = 4) the result is")
+        assert describe([result]).startswith("On small (n = 4) the result is")
 
     def test_errors_of_predictions(self):
         actual = np.array([10.0, 20.0, 40.0, 80.0])
@@ -320,8 +330,10 @@ class TestEvaluation:
         prediction = prediction_metrics(np.array([10.0, 20.0]), np.array([15.0, 15.0]), 0)
         assert prediction["r2"]["value"] is None and prediction["rank_correlation"]["value"] is None
         assert prediction["mean_absolute_error"]["value"] == 5
-        (entry,) = result["sets"]
-        assert describe({"sets": [entry | {"prediction": prediction}]}).endswith("its rank correlation n/a.")
+        auto = result["auto"]
+        rows = {"output": auto.metrics | prediction}
+        unranked = Entry(auto.study, auto.run, auto.data, auto.settings, rows, auto.versions)
+        assert describe([result | {"auto": unranked}]).endswith("its rank correlation n/a.")
 
     def test_bad_arguments_end_in_one_line(self, photo_folder, tmp_path, capsys):
         tiny_pipeline().save_pretrained(tmp_path / "model")
@@ -330,14 +342,15 @@ class TestEvaluation:
         random_photo().save(single / "gray.png")
         Image.new("RGB", (48, 32), "red").save(single / "red.png")
         for arguments, message in (
-            ([], "--photos and --output are required"),
-            (["--photos", "nowhere", "--output", "x.json"], "nowhere"),
-            (["--photos", str(photo_folder), "--model", "x/y", "--output", "x.json"], "model 'x/y' is neither"),
-            (["--photos", str(single), "--output", "x.json"], "at least 2 color photographs, got 1"),
-            (["--photos", str(photo_folder), "--model", str(tmp_path / "model"), "--output", "x.json"], "vividness"),
+            ([], "no color scales were measured"),
+            (["--run"], "--photos is required"),
+            (["--run", "--photos", "nowhere"], "nowhere"),
+            (["--run", "--photos", photo_folder, "--model", "x/y"], "model 'x/y' is not on this machine"),
+            (["--run", "--photos", single], "at least 2 color photographs, got 1"),
+            (["--run", "--photos", photo_folder, "--model", tmp_path / "model"], "vividness"),
         ):
             with pytest.raises(SystemExit) as ended:
-                compare_scales(arguments)
+                study(tmp_path, STUDY, *arguments)
             error = capsys.readouterr().err.strip().splitlines()[-1]
             assert ended.value.code == 2 and error.startswith("error: ") and message in error
 

@@ -1,26 +1,19 @@
-"""Experiments that need no training: from JSONs to their sections, and what their sentences may say."""
+"""Studies that train nothing: from sweeps and scores to their sections, and what their sentences may say."""
 
 import json
-import re
 from pathlib import Path
 
 import pytest
+from studying import kept, study
 from test_report import DATA, make_score, metric, write_run
 from test_sweep import GRAY, pair_folder, photo_folder, row, save  # noqa: F401
 
 from eval.__main__ import main as evaluate
-from eval.experiments import PAGE, RESULTS, main
-from eval.report import HUE_SECTORS, METRICS, Run, show_metric
-from eval.without_training import (
-    HUES_OF,
-    QUESTIONS,
-    algorithms_compared,
-    badness_range,
-    enough_steps,
-    hue_findings,
-    sections,
-    verdict,
-)
+from eval.columns import HUE_SECTORS, METRICS, show_metric
+from eval.runs import Run
+from eval.studies.hues import hue_findings
+from eval.studies.samplers import QUESTION, algorithms_compared, enough_steps
+from eval.studies.sections import badness_range, verdict
 
 
 def sampler_row(sampler: str, steps: int, distance: float, psnr: float, error: float = 0.002) -> dict:
@@ -83,50 +76,50 @@ def test_the_fewest_steps_within_one_standard_error():
     )
 
 
-def test_from_a_sweep_to_the_page(pair_folder, tmp_path, monkeypatch, capsys):  # noqa: F811
+def test_from_a_sweep_to_the_section(pair_folder, tmp_path, monkeypatch, capsys):  # noqa: F811
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").symlink_to(pair_folder)
     save(tmp_path / "model", color_scale_space="chroma")
     command = "eval sweep --dataset imagefolder:photos --model model --limit 2 --steps 1 3 --sampler naive cold"
     assert evaluate([*command.split()[1:], "--output", "sweep"]) == 0
-    places = ["--results", "results", "--page", "page.md"]
-    assert main(["--add-sweep", "sweep", *places]) == 0
-    page = (tmp_path / "page.md").read_text(encoding="utf-8")
-    heading = f"## {QUESTIONS['sampling']} (model)"
-    assert heading in page and "no difference shown at steps 1, 3." in page
+    capsys.readouterr()
+    assert study(tmp_path, "samplers", "--add", "sweep") == 0
+    text = capsys.readouterr().out
+    assert f"## {QUESTION} (model)" in text and "no difference shown at steps 1, 3." in text
     assert (
         'python -m eval sweep --dataset "imagefolder:photos" --model model --limit 2 --steps 1 3 --sampler cold naive '
-        "--guidance-scale 1 --noise-scale 0.6 --color-scale 1 --prompt-mode none --seed 0 --output SWEEP" in page
+        "--guidance-scale 1 --noise-scale 0.6 --color-scale 1 --prompt-mode none --seed 0 --output SWEEP" in text
     )
-    assert "seconds per photograph" not in page  # the machine may have been busy
-    rows = json.loads((tmp_path / "results" / "sampling" / "model.json").read_text())["rows"]
-    assert len(rows) == 4
-    assert all(show_metric(row["metrics"]["psnr"], METRICS["psnr"].form) in page for row in rows)
-    missing = page.partition("## Not run yet")[2]
-    assert QUESTIONS["sampling"] not in missing and QUESTIONS["seeds"] in missing and QUESTIONS["hues"] in missing
+    assert "seconds per photograph" not in text  # the machine may have been busy
+    entries = [entry for entry in kept(tmp_path, "samplers") if "setting" in entry.settings]
+    assert len(entries) == 4
+    assert all(show_metric(entry.metrics["psnr"], METRICS["psnr"].form) in text for entry in entries)
     sweep = json.loads(Path("sweep/sweep.json").read_text())
     sweep["rows"][0]["setting"]["color_scale"] = 1.5
     Path("sweep/sweep.json").write_text(json.dumps(sweep))
-    with pytest.raises(SystemExit):
-        main(["--add-sweep", "sweep", *places])
-    assert "sweep must vary samplers and steps only, got color_scale [1.0, 1.5]" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        main(["--add-sweep", "nothing", *places])
-    assert "argument --add-sweep: nothing has no sweep.json" in capsys.readouterr().err
+    for folder, message in (
+        ("sweep", "sweep must vary samplers and steps only, got color_scale [1.0, 1.5]"),
+        ("nothing", "nothing has no sweep.json"),
+    ):
+        with pytest.raises(SystemExit):
+            study(tmp_path, "samplers", "--add", folder)
+        assert f"argument --add: {message}" in capsys.readouterr().err
+
+
+def test_a_sweep_takes_the_place_of_an_earlier_one_of_the_model(tmp_path):
+    for steps in (4, 8):
+        made = {"model": "m", "dataset": "imagefolder:x", "limit": None, "gray": GRAY}
+        made |= {"request": {"prompt_mode": "none", "seed": 0, "weights_sha256": "ab"}}
+        made |= {"choice": {"metric": "kd_lite2", "psnr_loss": 1.0}}
+        made["rows"] = [sampler_row("cold", steps, 0.01, 20.0) | {"data": DATA, "device": "cpu", "dtype": "float32"}]
+        (tmp_path / "sweep").mkdir(exist_ok=True)
+        (tmp_path / "sweep" / "sweep.json").write_text(json.dumps(made))
+        assert study(tmp_path, "samplers", "--add", tmp_path / "sweep") == 0
+    names = [entry.run for entry in kept(tmp_path, "samplers")]
+    assert names == ["m: 8 steps, guidance 2, cold, noise 0.6, color 1", "m: gray"]
 
 
 # Hues
-
-
-def test_hues_of_the_page_are_those_of_the_score():
-    rows = json.loads((RESULTS / HUES_OF).read_text(encoding="utf-8"))["rows"]
-    page = PAGE.read_text(encoding="utf-8").partition(f"## {QUESTIONS['hues']}")[2].partition("\n## ")[0]
-    for sector in HUE_SECTORS:
-        (line,) = re.findall(rf"^\| {sector} \|.*", page, re.MULTILINE)
-        names = (("output", "chroma_error"), ("output", "chroma_retention"), ("gray", "chroma_error"))
-        assert all(show_metric(rows[made][f"{name}_{sector}"], ".2f") in line for made, name in names)
-    largest = max(HUE_SECTORS, key=lambda sector: rows["output"][f"chroma_error_{sector}"]["value"])
-    assert f"Worst sector by chroma error: {largest}, " in page
 
 
 def test_the_worst_hues_are_named_with_what_may_be_as_bad():
@@ -139,7 +132,7 @@ def test_the_worst_hues_are_named_with_what_may_be_as_bad():
     rows = {"output": score({}, 20.0), "gray": score({}, 25.0)}
     rows["output"]["chroma_error_red"] = metric(25.1, [24.0, 26.0])
     del rows["gray"]["chroma_error_blue"]
-    sentences = hue_findings(Run(RESULTS, "model", {"rows": rows}))
+    sentences = hue_findings(Run(Path(), "model", {"rows": rows}))
     assert sentences == [
         "Worst sector by chroma error: pink, 27.00 (26.40 to 27.60); intervals that overlap with its own: purple.",
         "Places by chroma error of 8, the worst first: red 3, green 6.",
@@ -153,24 +146,22 @@ def test_the_worst_hues_are_named_with_what_may_be_as_bad():
 # Seeds
 
 
-def test_from_scored_seeds_to_the_page(tmp_path, capsys):
-    places = ["--results", str(tmp_path / "results"), "--page", str(tmp_path / "page.md")]
-
+def test_from_scored_seeds_to_the_section(tmp_path, capsys):
     def add(label: str, data: dict = DATA, **values) -> int:
         request = {"model": "baseline:optimization", "dataset": "imagefolder:photos", "dataset_name": "photos"}
         score = make_score(data=data, run=request, **values)
         score["settings"]["extra_seeds"] = ["gan-1", "gan-2"]
-        return main(["--add", label, str(write_run(tmp_path / label, score)), *places])
+        return study(tmp_path, "seeds", "--add", label, write_run(tmp_path / label, score))
 
     add("GAN", diversity=metric(0.0, [0.0, 0.0]), best_of_k_ciede2000=metric(12.0, [11.0, 13.0]))
     add("PixelCNN", diversity=metric(9.0, [8.5, 9.5]), best_of_k_ciede2000=metric(10.0, [9.0, 11.0]))
+    capsys.readouterr()
     add("shipped model", diversity=metric(4.0, [3.5, 4.5]), best_of_k_ciede2000=metric(11.0, [10.0, 12.0]))
-    page = (tmp_path / "page.md").read_text(encoding="utf-8")
-    assert "GAN: 0.00 (0.00 to 0.00) between seeds, so the seed changes nothing." in page
-    assert "most between seeds: PixelCNN (9.00 (8.50 to 9.50)); least: shipped model (4.00 (3.50 to 4.50))." in page
-    assert "| PixelCNN | 9.00 (8.50 to 9.50) | **10.00 (9.00 to 11.00)** |" in page
-    assert page.count("python -m eval score RUN --extra-seeds gan-1 gan-2") == 3
-    assert QUESTIONS["seeds"] not in page.partition("## Not run yet")[2]
+    text = capsys.readouterr().out
+    assert "GAN: 0.00 (0.00 to 0.00) between seeds, so the seed changes nothing." in text
+    assert "most between seeds: PixelCNN (9.00 (8.50 to 9.50)); least: shipped model (4.00 (3.50 to 4.50))." in text
+    assert "| PixelCNN | 9.00 (8.50 to 9.50) | **10.00 (9.00 to 11.00)** |" in text
+    assert text.count("python -m eval score RUN --extra-seeds gan-1 gan-2") == 3
 
     with pytest.raises(SystemExit):
         add("one seed", diversity=metric(None, reason="needs --extra-seeds"))
@@ -178,7 +169,4 @@ def test_from_scored_seeds_to_the_page(tmp_path, capsys):
     with pytest.raises(SystemExit):
         add("other", data=DATA | {"n": 13}, diversity=metric(4.0, [3.5, 4.5]))
     assert "different photographs" in capsys.readouterr().err
-
-
-def test_without_results_there_are_no_sections(tmp_path):
-    assert sections(tmp_path) == {"sampling": [], "hues": [], "seeds": []}
+    assert [entry.run for entry in kept(tmp_path, "seeds")] == ["GAN", "PixelCNN", "shipped model"]

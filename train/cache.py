@@ -41,9 +41,11 @@ class LatentCache:
         self.directory = directory
         self.color = np.load(directory / "color.npy", mmap_mode="r")  # [N, variants, flips, C, h, w] float16
         self.gray = np.load(directory / "gray.npy", mmap_mode="r")
-        self.features = None
-        if (directory / "features.npy").is_file():
-            self.features = np.load(directory / "features.npy", mmap_mode="r")  # [N, variants, channels, side, side]
+        # Of the pictures that are not mirrored: [N, variants, channels, side, side] and [N, variants, height, width]
+        self.features, self.luma = (
+            np.load(file, mmap_mode="r") if file.is_file() else None
+            for file in (directory / "features.npy", directory / "luma.npy")
+        )
         self.has_text = (directory / "text.npy").is_file()
         if self.has_text:
             self.text = np.load(directory / "text.npy", mmap_mode="r")  # [1 + distinct captions, tokens, width]
@@ -60,9 +62,10 @@ class LatentCache:
         return json.loads(file.read_text(encoding="utf-8"))["cpu_seconds"] if file.is_file() else 0.0
 
     def latents(self, index: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
-        """Of a random variant and flip, `z_color` and `z_gray` `(channels, h, w)` float32, and a teacher's `features`.
+        """Of a random variant and flip, `z_color` and `z_gray` `(channels, h, w)` float32, and what else there is.
 
-        The features `(channels, side, side)`, float16, are there when the cache was made with a teacher.
+        A teacher's `features` `(channels, side, side)`, float16, and `luma` `(1, height, width)` in [0, 1] are there
+        when the cache was made with them.
         """
         variant, mirrored = rng.integers(self.color.shape[1]), rng.integers(self.color.shape[2])
         sample = {
@@ -72,6 +75,9 @@ class LatentCache:
         if self.features is not None:
             features = torch.from_numpy(np.array(self.features[index, variant]))
             sample["features"] = flip(features) if mirrored else features
+        if self.luma is not None:
+            luma = torch.from_numpy(self.luma[index, variant][None].astype(np.float32)) / 255
+            sample["luma"] = flip(luma) if mirrored else luma
         return sample
 
     def embedding(self, index: int | None) -> torch.Tensor:
@@ -101,6 +107,7 @@ def build_cache(
     accelerator: Accelerator,
     workers: int = 0,
     teacher: Teacher | None = None,
+    with_luma: bool = False,
 ) -> LatentCache:
     """Encode every photograph in color and gray, unless it has been done, and open the result.
 
@@ -116,6 +123,7 @@ def build_cache(
         accelerator: its processes share the work.
         workers: processes that read and prepare photographs, beside each of the accelerator's.
         teacher: whose features of the color pictures are stored too.
+        with_luma: whether the gray pictures themselves are stored, for a semantic encoder to look at.
     """
     key = {
         "format": _FORMAT,
@@ -131,6 +139,8 @@ def build_cache(
     }
     if teacher is not None:
         key["teacher"] = [teacher.weights_sha256, teacher.side]
+    if with_luma:
+        key["luma"] = True
     captions = photos.captions if with_text else []
     if with_text:
         key["text"] = module_fingerprint(pipeline.text_encoder)
@@ -140,9 +150,11 @@ def build_cache(
         started = cpu_time()
         partial = final.with_suffix(".partial")
         if accelerator.is_main_process:
-            _create_files(partial, key, photos, pipeline, transform, variants, captions, batch_size, teacher)
+            _create_files(
+                partial, key, photos, pipeline, transform, variants, captions, batch_size, teacher, with_luma
+            )
         accelerator.wait_for_everyone()
-        _fill(partial, photos, pipeline, transform, seed, batch_size, accelerator, workers, teacher)
+        _fill(partial, photos, pipeline, transform, seed, batch_size, accelerator, workers, teacher, with_luma)
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             _finish(partial, final, cpu_time() - started)
@@ -169,6 +181,7 @@ def _create_files(
     captions: Sequence[str],
     batch_size: int,
     teacher: Teacher | None,
+    with_luma: bool,
 ) -> None:
     """Empty arrays of the right size, unless a killed run left them; the small text part at once."""
     partial.mkdir(parents=True, exist_ok=True)
@@ -182,6 +195,8 @@ def _create_files(
         # Mirroring the picture mirrors its features, near enough: one side is stored.
         shape = (len(photos), variants, teacher.channels, teacher.side, teacher.side)
         _create_array(partial / "features.npy", shape, np.float16)
+    if with_luma and not (partial / "luma.npy").is_file():
+        _create_array(partial / "luma.npy", (len(photos), variants, *[transform.resolution] * 2), np.uint8)
     if captions and not (partial / "text_index.npy").is_file():
         _write_text(partial, pipeline, captions, batch_size)
     if not (partial / "done.npy").is_file():  # last: its presence says that the others are there
@@ -224,10 +239,12 @@ def _fill(
     accelerator: Accelerator,
     workers: int,
     teacher: Teacher | None,
+    with_luma: bool,
 ) -> None:
     """This process's share of what is not done yet."""
-    names = ["color", "gray", "done"] + ([] if teacher is None else ["features"])
-    color, gray, done, *features = (np.load(partial / f"{name}.npy", mmap_mode="r+") for name in names)
+    names = ["color", "gray", "done"] + ["features"] * (teacher is not None) + ["luma"] * with_luma
+    arrays = {name: np.load(partial / f"{name}.npy", mmap_mode="r+") for name in names}
+    color, gray, done = (arrays[name] for name in names[:3])
     # Groups do not depend on what is done or by how many processes, so neither do the bits.
     size = max(batch_size // (color.shape[1] * color.shape[2]), 1)
     groups = [range(start, min(start + size, len(done))) for start in range(0, len(done), size)]
@@ -242,11 +259,15 @@ def _fill(
     loader = DataLoader(pictures_of, batch_size=None, num_workers=workers)
     for rows, pictures in zip(map(list, missing), loader, strict=True):
         pictures = pictures.to(accelerator.device)
+        upright = pictures[:: color.shape[2]]
         if teacher is not None:
+            features = arrays["features"]
             with torch.no_grad(), accelerator.autocast():
-                upright = pictures[:: color.shape[2]]
                 found = torch.cat([teacher(part) for part in upright.split(batch_size)])
-            features[0][rows] = found.cpu().numpy().astype(np.float16).reshape(len(rows), *features[0].shape[1:])
+            features[rows] = found.cpu().numpy().astype(np.float16).reshape(len(rows), *features.shape[1:])
+        if with_luma:
+            luma = ((to_gray(upright)[:, 0] + 1) * 127.5).round().clamp(0, 255)
+            arrays["luma"][rows] = luma.cpu().numpy().astype(np.uint8).reshape(len(rows), *arrays["luma"].shape[1:])
         for target, batch in ((color, pictures), (gray, to_gray(pictures))):
             with torch.no_grad(), accelerator.autocast():
                 z = torch.cat([pipeline.encode_image(part) for part in batch.split(batch_size)])
@@ -254,7 +275,7 @@ def _fill(
         done[rows] = True
         bar.update(len(rows))
     bar.close()
-    for array in (color, gray, done, *features):
+    for array in arrays.values():
         array.flush()
 
 

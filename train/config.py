@@ -69,6 +69,11 @@ class EmbeddedModelConfig:
         max_tokens: length of a prompt, in tokens.
         vae_channels: channels of the autoencoder.
         vae_blocks: residual blocks of the encoder at each scale, finest first; the decoder mirrors them.
+        semantic_encoder: folder of a semantic encoder that the model gets, null leaves what it has.
+        sees_guess: whether the UNet gets to see the first guess and what the encoder knows, through a wider input
+            layer whose new weights begin at zero.
+        walk_from: what is at severity 1, the gray latent or the first guess.
+        frozen: beginnings of the names of parameters that are not trained, such as "unet.down_blocks.".
     """
 
     start: str | None = None
@@ -81,6 +86,10 @@ class EmbeddedModelConfig:
     max_tokens: int = 20
     vae_channels: int = 64
     vae_blocks: list[int] = field(default_factory=lambda: [1, 3, 3])
+    semantic_encoder: str | None = None
+    sees_guess: bool = False
+    walk_from: Literal["gray", "guess"] = "gray"
+    frozen: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -130,6 +139,7 @@ class DataConfig:
         caption_column: what is read as caption; "label" takes the words of the label, which name no colors.
         film_probability: share of the samples whose gray picture is that of a random old film, see `train.film`.
         caption_dropout: share of the samples that are trained without their caption.
+        semantic_dropout: share of the samples that are trained without what the semantic encoder knows.
         cache: encode everything once and train from the cache; false encodes on the fly.
         cache_directory: where caches lie; null is the folder "cache" beside the run.
         variants: how many augmented versions of each photograph are in the cache.
@@ -151,6 +161,7 @@ class DataConfig:
     film_probability: float = 0.0
     caption_column: Literal["caption", "label"] = "caption"
     caption_dropout: float = 0.1
+    semantic_dropout: float = 0.0
     cache: bool = True
     cache_directory: str | None = None
     variants: int = 1
@@ -164,7 +175,10 @@ class DataConfig:
         _require(self.variants >= 1, "data.variants", "at least 1", self.variants)
         _require(self.cache_batch_size >= 1, "data.cache_batch_size", "at least 1", self.cache_batch_size)
         _require(self.workers >= 0, "data.workers", "at least 0", self.workers)
-        for name in ("augment_probability", "saturation_probability", "film_probability", "caption_dropout"):
+        for name in ("augment", "saturation", "film"):
+            value = getattr(self, f"{name}_probability")
+            _require(0 <= value <= 1, f"data.{name}_probability", "between 0 and 1", value)
+        for name in ("caption_dropout", "semantic_dropout"):
             _require(0 <= getattr(self, name) <= 1, f"data.{name}", "between 0 and 1", getattr(self, name))
         if self.weights:
             fits = len(self.weights) == len(self.sources) and min(self.weights) > 0

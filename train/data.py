@@ -213,7 +213,7 @@ class CachedSamples:
         self.cache, self.text, self.captions = cache, text, captions
 
     def draw(self, index: int, rng: np.random.Generator, with_caption: bool) -> Sample:
-        """`z_color`, `z_gray` `(channels, h, w)` float32, `text`, and where there was a teacher its `features`."""
+        """`z_color`, `z_gray` `(channels, h, w)` float32, `text`, and what else the cache has, see there."""
         latents = self.cache.latents(index, rng)
         if self.text is None:
             text = self.cache.embedding(index if with_caption else None)
@@ -278,6 +278,8 @@ class SampleStream(Dataset):
         with_caption = rng.uniform() >= self.data.caption_dropout
         noise = rng.standard_normal(self.latent_shape, dtype=np.float32)
         sample = self.samples.draw(index, rng, with_caption)
+        if self.data.semantic_dropout > 0:
+            sample["semantics"] = torch.tensor(rng.uniform() >= self.data.semantic_dropout)
         return sample | {
             "severity": torch.tensor(severity, dtype=torch.float32),
             "noise": torch.from_numpy(noise),

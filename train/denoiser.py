@@ -1,15 +1,17 @@
 """The network that is trained to color latents, and its loss; the same for an adapter and for the small model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
+import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextModel
 
-from colorization.conditioning import predict
+from colorization.conditioning import first_guess, predict
 from colorization.degradation import to_gray
 from colorization.pipeline import ColorizationPipeline
+from colorization.semantic import CELL
 
 from .config import ObjectiveConfig
 from .objective import Loss, alignment_loss, estimate_z_color, latent_loss, saturation_loss, training_pair
@@ -20,7 +22,8 @@ class Denoiser(nn.Module):
     """UNet, and where it is trained too the text encoder, behind one `forward`.
 
     Args:
-        unet: with as many input channels as the latent, or twice as many: it then sees the gray latent as well.
+        unet: with as many input channels as the latent, or more: it then sees the gray latent as well, and the
+            first guess.
         num_train_timesteps: N; the timestep is severity * (N - 1).
         text_encoder: None where captions come as embeddings.
         teacher_channels: channels of the features that the middle of the UNet is to predict, through a projection that
@@ -48,18 +51,19 @@ class Denoiser(nn.Module):
         self._middle = output
 
     def forward(
-        self, z: torch.Tensor, z_gray: torch.Tensor, severity: torch.Tensor, text: torch.Tensor
+        self, z: torch.Tensor, seen: Sequence[torch.Tensor], severity: torch.Tensor, text: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """The UNet's output `(batch, channels, h, w)`, and predicted features of a teacher `(batch, channels, s, s)`.
 
         Args:
-            z, z_gray: latents `(batch, channels, h, w)`.
+            z: latents `(batch, channels, h, w)`.
+            seen: what a UNet with a wider input layer sees beside them, `(batch, ..., h, w)`; the gray latent first.
             severity: `(batch,)`.
             text: token ids `(batch, tokens)` with a text encoder, else embeddings `(batch, tokens, width)`.
         """
         if self.text_encoder is not None:
             text = self.text_encoder(text).last_hidden_state
-        output = predict(self.unet, z, [z_gray], severity * (self.num_train_timesteps - 1), text)
+        output = predict(self.unet, z, seen, severity * (self.num_train_timesteps - 1), text)
         if self.projection is None:
             return output, None
         middle, self._middle = self._middle, None
@@ -100,11 +104,15 @@ class ColorTask:
         """
         objective = self.objective
         z_color, z_gray, text = self._encode(batch)
-        severity = batch["severity"]
+        severity, z_base, seen = batch["severity"], z_gray, [z_gray]
+        if self.pipeline.uses_guess:
+            z_guess, known = self._guess(batch, z_gray)
+            seen += [z_guess, known]
+            z_base = z_guess if self.pipeline.config.walk_from == "guess" else z_gray
         z, target = training_pair(
-            z_color, z_gray, batch["noise"], severity, objective.noise_scale, objective.prediction_type
+            z_color, z_base, batch["noise"], severity, objective.noise_scale, objective.prediction_type
         )
-        output, features = network(z, z_gray, severity, text)
+        output, features = network(z, seen, severity, text)
         terms = {"latent": (objective.latent_weight, latent_loss(output, target))}
         if objective.saturation_weight > 0 or objective.lpips_weight > 0:
             z_hat = estimate_z_color(output, z, severity, objective.prediction_type)
@@ -121,6 +129,18 @@ class ColorTask:
         per_sample = sum(weight * values for weight, values in terms.values())
         parts = {name: values.detach().mean() for name, (_, values) in terms.items()}
         return Loss(per_sample.mean(), per_sample.detach(), severity, parts)
+
+    @torch.no_grad()
+    def _guess(self, batch: dict[str, torch.Tensor], z_gray: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Latents of the first guess and what the encoder knows; the gray latent and zeros where that is dropped."""
+        luma = batch["luma"] if "luma" in batch else to_gray(batch["image"])[:, :1] / 2 + 0.5
+        sides = [CELL * side for side in z_gray.shape[-2:]]
+        seen = F.interpolate(luma, sides, mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)
+        guess = first_guess(self.pipeline, seen, luma)
+        if "semantics" not in batch:
+            return guess.z, guess.features
+        kept = batch["semantics"][:, None, None, None]
+        return torch.where(kept, guess.z, z_gray), guess.features * kept
 
     @torch.no_grad()
     def _encode(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

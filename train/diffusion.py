@@ -100,6 +100,7 @@ class ColorTrainer(Trainer[Training]):
             self.accelerator,
             data.workers,
             self._teacher,
+            self.pipeline.uses_guess,
         )
 
     def _idle_components(self) -> list[torch.nn.Module]:
@@ -109,7 +110,8 @@ class ColorTrainer(Trainer[Training]):
         objective, pipeline = self.config.objective, self.pipeline
         pictures_lost = objective.saturation_weight > 0 or objective.lpips_weight > 0
         text_encoder = [] if self.train_text_encoder else [pipeline.text_encoder]
-        return [*([] if pictures_lost else [pipeline.vae]), *text_encoder]
+        vae = [] if pictures_lost or pipeline.uses_guess else [pipeline.vae]  # which encodes the first guess too
+        return [*vae, *text_encoder]
 
     @property
     def objective(self) -> ObjectiveConfig:

@@ -8,7 +8,7 @@ The same command continues a run that was stopped. The result, a complete model,
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -16,6 +16,8 @@ from diffusers import AutoencoderTiny
 from torch import nn
 
 from colorization import ColdDiffusionScheduler, ColorizationPipeline, load_pipeline
+from colorization.adapters import widen_conv_in
+from colorization.semantic import SemanticEncoder
 
 from .autoencoder import train_vae
 from .config import EmbeddedTraining
@@ -53,9 +55,25 @@ def build_pipeline(config: EmbeddedTraining, photos: PhotoSet, device: torch.dev
             prediction_type=config.objective.prediction_type, noise_scale=config.objective.noise_scale
         )
     )
-    pipeline.register_to_config(**pipeline_defaults(config.sampling, config.data.resolution))
+    if config.model.semantic_encoder is not None:
+        encoder = SemanticEncoder.from_pretrained(config.model.semantic_encoder, torch_dtype=torch.float32)
+        pipeline.register_modules(semantic_encoder=encoder.to(device).eval().requires_grad_(False))
+    if (config.model.sees_guess or config.model.walk_from == "guess") and pipeline.semantic_encoder is None:
+        raise ValueError("`model.semantic_encoder` must be a folder: the model to go on from has no encoder")
+    if config.model.sees_guess and not pipeline.sees_guess:
+        channels = 3 * pipeline.vae.config.latent_channels + pipeline.semantic_encoder.config.widths[0]
+        widen_conv_in(pipeline.unet, channels)
+    settings = pipeline_defaults(config.sampling, config.data.resolution)
+    pipeline.register_to_config(**settings, walk_from=config.model.walk_from)
     pipeline.check_model()
     return pipeline
+
+
+def freeze(pipeline: ColorizationPipeline, beginnings: Sequence[str]) -> None:
+    """Keep the parameters of UNet and text encoder whose names begin so from learning."""
+    for part in ("unet", "text_encoder"):
+        for name, parameter in getattr(pipeline, part).named_parameters():
+            parameter.requires_grad_(not f"{part}.{name}".startswith(tuple(beginnings)))
 
 
 def save_model(pipeline: ColorizationPipeline, directory: Path) -> None:
@@ -86,6 +104,7 @@ class EmbeddedTrainer(ColorTrainer[EmbeddedTraining]):
             train_vae(self.pipeline, self.config, self.photos, self.accelerator)
             self.accelerator = create_accelerator(self.config.run)  # the first one remembers what it trained
         self.pipeline.vae.requires_grad_(False)
+        freeze(self.pipeline, self.config.model.frozen)
         if self.config.run.gradient_checkpointing:
             self.pipeline.unet.enable_gradient_checkpointing()
 

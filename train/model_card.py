@@ -18,6 +18,8 @@ from .finished_run import Run, read_json
 CARD_TEMPLATE = Path(__file__).parent / "templates" / "model_card.md"
 PICTURE_FOLDER = "images"
 TAGS = ["colorization", "image-colorization", "cold-diffusion", "stable-diffusion"]
+# Times are no property of the model, and what becomes of each hue is for the report.
+_NOT_ON_CARDS = ("seconds", "chroma_error_", "chroma_retention_")
 
 
 def render_model_card(
@@ -127,19 +129,23 @@ def _hub_datasets(config: Mapping) -> list[str]:
 def read_results(file: Path) -> dict:
     """One result: model, data (name, n, geometry), metrics (value, n, interval), settings, seed, versions.
 
+    Args:
+        file: score.json of a run of `python -m eval`, or a result of that form itself.
+
     Raises:
         ValueError: the file is missing, is no JSON object or lacks something; the message names it.
     """
     result = read_json(file)
     try:
+        result = _result_of_outputs(result) if "rows" in result else result
         for name in ("name", "n", "geometry"):
             result["data"][name]
         result["seed"]
-        # What could not be measured has no value, only a reason; times are no property of the model.
+        # What could not be measured has no value, only a reason, and what says nothing by itself a note.
         result["metrics"] = {
             name: metric
             for name, metric in result["metrics"].items()
-            if metric["value"] is not None and not name.startswith("seconds")
+            if metric["value"] is not None and not metric.get("note") and not name.startswith(_NOT_ON_CARDS)
         }
         for name, metric in result["metrics"].items():
             numbers = [metric["value"], metric["n"], *(metric.get("interval") or [])]
@@ -149,6 +155,21 @@ def read_results(file: Path) -> dict:
         what = f"no {error}" if isinstance(error, KeyError) else one_line(error)
         raise ValueError(f"{file} is no result of an evaluation: {what}") from error
     return result
+
+
+def _result_of_outputs(score: Mapping) -> dict:
+    """What a score.json says of the outputs: their metrics, and with which settings they were made."""
+    run = score["run"]
+    settings = {name: value for name, value in (run.get("settings") or {}).items() if value is not None}
+    settings |= {name: run[name] for name in ("prompt_mode", "dtype") if run.get(name) is not None}
+    return {
+        "model": run.get("model"),
+        "data": score["data"],
+        "metrics": score["rows"]["output"],
+        "settings": settings,
+        "seed": run.get("seed", score["seed"]),
+        "versions": score.get("versions"),
+    }
 
 
 def _result_rows(results: Iterable[Mapping]) -> list[list[str]]:

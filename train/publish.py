@@ -31,7 +31,7 @@ CONFIG_FILE = "training_config.yaml"
 _REPLACED = [LORA_FILE, CONV_IN_FILE, DEFAULTS_FILE, CONFIG_FILE, *MODEL_PATTERNS, "*.py", f"{PICTURE_FOLDER}/*"]
 
 _EXAMPLES = """examples:
-  python -m train.publish runs/lora --repo user/my-colorizer --results eval/results/coco.json
+  python -m train.publish runs/lora --repo user/my-colorizer --results runs/coco/score.json
   python -m train.publish runs/lora --repo user/my-colorizer --dry-run
   python -m train.publish runs/embedded --repo user/my-small-colorizer --full-model --private
 
@@ -124,7 +124,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--revision", metavar="BRANCH", help="branch to publish to, made if need be (default: main)")
     parser.add_argument("--dry-run", action="store_true", help="list the files and print the card, send nothing")
     parser.add_argument(
-        "--results", nargs="+", default=[], type=Path, metavar="JSON", help="results of an evaluation, for the card"
+        "--results", nargs="+", default=[], type=Path, metavar="JSON", help="score.json of evaluations, for the card"
     )
     parser.add_argument(
         "--notes",

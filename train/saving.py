@@ -41,8 +41,8 @@ def _tidy(folder: Path) -> None:
             settings.pop(key, None)
         if file.parent.name == "text_encoder":
             settings["dtype"] = "float32"  # transformers computes in what it says, whatever the weights are stored in
-        if file.parent.name == "vae":
-            settings.pop("block_out_channels", None)  # AutoencoderTiny stores it and warns when it reads it
+        if settings.get("_class_name") == "AutoencoderTiny":
+            settings.pop("block_out_channels", None)  # which this class stores and warns of when it reads it
         text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
         # transformers 5 writes its own name for the class, which no other version knows.
         file.write_text(text.replace("TokenizersBackend", "PreTrainedTokenizerFast"), encoding="utf-8")

@@ -8,10 +8,10 @@ in the picture, and that is learned sooner from a teacher than from color alone.
 import torch
 import torch.nn.functional as F
 
-from eval.features import Lite2Features
+from eval.metrics.lite2 import Lite2Features
 
 _INPUT_SIZE = 256  # a multiple of the stride, so that the features' grid is the photograph's
-_MEAN, _DEVIATION = 127.0, 128.0  # of the network's input, see `eval.features.preprocess`
+_MEAN, _DEVIATION = 127.0, 128.0  # of the network's input, see `eval.metrics.lite2.preprocess`
 
 
 class Teacher:

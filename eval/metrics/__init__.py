@@ -1,1 +1,1 @@
-"""Metrics as modules of the evaluate library; `python -m eval.publish_metric` makes them repositories of their own."""
+"""What is measured. The folders are modules of the evaluate library; `eval.publish_metric` makes them repositories."""

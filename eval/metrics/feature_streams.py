@@ -4,7 +4,7 @@ import tempfile
 
 import numpy as np
 
-from eval.frechet import FeatureStatistics
+from eval.metrics.frechet import FeatureStatistics
 
 _BUFFERED = 64  # vectors: adding to the covariance costs as much for one as for many
 

@@ -3,8 +3,8 @@
 import datasets
 import evaluate
 
+from eval.metrics.pixels import mean_ciede2000
 from eval.metrics.streaming import Mean, Streaming, to_tensors
-from eval.pixel_metrics import mean_ciede2000
 
 _DESCRIPTION = """
 CIEDE2000 color difference (all weights 1, sRGB, D65), mean over the pixels of a picture, then over pictures;

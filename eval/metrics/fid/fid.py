@@ -3,9 +3,9 @@
 import datasets
 import evaluate
 
-from eval.frechet import frechet_distance
-from eval.inception import InceptionFeatures
 from eval.metrics.feature_streams import StatisticsStream
+from eval.metrics.frechet import frechet_distance
+from eval.metrics.inception import InceptionFeatures
 from eval.metrics.streaming import Streaming
 
 _DESCRIPTION = """
@@ -39,7 +39,7 @@ class Fid(Streaming, evaluate.Metric):
     """Frechet Inception distance of colored pictures from their originals."""
 
     def __init__(self, *arguments, weights: str | None = None, variant: str = "fid", device: str = "cpu", **keywords):
-        """Load the network; see `eval.inception` for the arguments."""
+        """Load the network; see `eval.metrics.inception` for the arguments."""
         self._network = InceptionFeatures(weights, variant, device)
         super().__init__(*arguments, **keywords)
 

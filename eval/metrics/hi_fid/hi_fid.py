@@ -4,10 +4,10 @@ import datasets
 import evaluate
 
 from colorization.color import colorfulness
-from eval.color_metrics import match_colorfulness
-from eval.frechet import frechet_distance
-from eval.inception import InceptionFeatures
+from eval.metrics.colors import match_colorfulness
 from eval.metrics.feature_streams import StatisticsStream
+from eval.metrics.frechet import frechet_distance
+from eval.metrics.inception import InceptionFeatures
 from eval.metrics.streaming import Streaming, to_tensors
 
 _DESCRIPTION = """
@@ -50,7 +50,7 @@ class HiFid(Streaming, evaluate.Metric):
     """FID of colored pictures whose colorfulness was brought to that of their originals."""
 
     def __init__(self, *arguments, weights: str | None = None, variant: str = "fid", device: str = "cpu", **keywords):
-        """Load the network; see `eval.inception` for the arguments."""
+        """Load the network; see `eval.metrics.inception` for the arguments."""
         self._network = InceptionFeatures(weights, variant, device)
         super().__init__(*arguments, **keywords)
 

@@ -4,8 +4,8 @@ import datasets
 import evaluate
 import numpy as np
 
-from eval.inception import InceptionFeatures, kernel_inception_distance
 from eval.metrics.feature_streams import FileStream
+from eval.metrics.inception import InceptionFeatures, kernel_inception_distance
 from eval.metrics.streaming import Streaming
 
 _SUBSET_SEED = 0  # which subsets are drawn, so that a value can be repeated
@@ -42,7 +42,7 @@ class Kid(Streaming, evaluate.Metric):
     """Kernel Inception distance of colored pictures from their originals."""
 
     def __init__(self, *arguments, weights: str | None = None, variant: str = "fid", device: str = "cpu", **keywords):
-        """Load the network; see `eval.inception` for the arguments."""
+        """Load the network; see `eval.metrics.inception` for the arguments."""
         self._network = InceptionFeatures(weights, variant, device)
         super().__init__(*arguments, **keywords)
 
