@@ -190,6 +190,7 @@ def test_configs_are_complete_and_survive_yaml(tmp_path):
         ("embedded-smoke", EmbeddedTraining),
         ("vividness", VividnessTraining),
         ("vividness-smoke", VividnessTraining),
+        ("embedded-guess", EmbeddedTraining),
         ("embedded-guess-smoke", EmbeddedTraining),
         ("semantic", SemanticTraining),
         ("semantic-tuned", SemanticTraining),
