@@ -46,7 +46,7 @@ class CheckedRun:
 
     Attributes:
         request: what run.json says, or {"name": folder name} for outputs that did not come from `eval generate`.
-        data: name, number, geometry of the pictures, and how many were left out.
+        data: name, number, geometry of the photographs, and how many were left out.
         items: sorted by id.
     """
 
@@ -103,18 +103,18 @@ def load_run(folder: Path, reference: Path | None = None) -> CheckedRun:
         sides |= {side for size in sizes for side in size}
     _refuse(folder, problems)
 
-    request = read_json(folder / RUN_FILE, {"name": folder.resolve().name})
-    description = read_json(source / RUN_FILE, {})
-    data = {
-        "name": description.get("dataset_name", source.resolve().name),
-        "n": len(outputs),
-        "geometry": description.get("geometry", f"measured as stored, sides of {min(sides)} to {max(sides)} pixels"),
-        "left_out": len(read_json(source / LEFT_OUT_FILE, [])),
-    }
     items = [
         Item(key, outputs[key], references[key], vaes.get(key), digests[key], *_told(entries[key] if entries else {}))
         for key in sorted(outputs)
     ]
+    request = read_json(folder / RUN_FILE, {"name": folder.resolve().name})
+    description = read_json(source / RUN_FILE, {})
+    data = {
+        "name": description.get("dataset_name", source.resolve().name),
+        "n": len({item.photo or item.id for item in items}),
+        "geometry": description.get("geometry", f"measured as stored, sides of {min(sides)} to {max(sides)} pixels"),
+        "left_out": len(read_json(source / LEFT_OUT_FILE, [])),
+    }
     return CheckedRun(request, data, items)
 
 

@@ -74,7 +74,7 @@ def prepare(source: PhotoSource, arguments: argparse.Namespace, made: Mapping[st
         try:
             pixels = photo.pixels()
         except ValueError as error:
-            return [replace(left_out, reason=f"unreadable: {one_line(error).removeprefix(f'{source.id}: ')}")]
+            return [replace(left_out, reason=f"unreadable: {one_line(error).removeprefix(f'{source.origin}: ')}")]
         if not arguments.keep_gray and is_gray(pixels):
             return [replace(left_out, reason=GRAY_PHOTO)]
         pixels = _scale_down(pixels, arguments.max_side)

@@ -45,11 +45,13 @@ class NamedPhoto:
         id: of its source.
         data: the image file's bytes.
         label: what is in the picture; "" where nobody said.
+        origin: file, or parquet file and row, for messages; "" where there is none.
     """
 
     id: str
     data: bytes
     label: str
+    origin: str = ""
 
     @property
     def digest(self) -> str:
@@ -58,7 +60,7 @@ class NamedPhoto:
 
     def pixels(self) -> np.ndarray:
         """Upright RGB `(height, width, 3)` uint8; ValueError, naming the photograph, where it cannot be decoded."""
-        return decode(io.BytesIO(self.data), self.id)
+        return decode(io.BytesIO(self.data), self.origin or self.id)
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class PhotoSource:
 
     def load(self) -> NamedPhoto:
         """The photograph; OSError or ValueError where it cannot be read."""
-        return NamedPhoto(self.id, self.read(), self.label)
+        return NamedPhoto(self.id, self.read(), self.label, self.origin)
 
 
 @dataclass(frozen=True)

@@ -139,6 +139,7 @@ def test_hit_rate_of_a_model_that_obeys_and_of_one_that_does_nothing(runs):
     assert result["interval"] == [1, 1]
     assert result["by_word"]["green"]["n"] == 2 and result["by_word"]["green"]["interval"][1] == 1
     assert sum(rates["n"] for rates in result["by_word"].values()) == result["n"]
+    assert json.loads((runs["obedient"] / "score.json").read_text(encoding="utf-8"))["data"]["n"] == 2
     nothing = rate(runs["lazy"])
     assert nothing["value"] == 0 and nothing["n"] == result["n"]
 

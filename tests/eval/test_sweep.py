@@ -185,7 +185,7 @@ def test_failures_are_named(photo_folder, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(command)
     captured = capsys.readouterr()
-    assert "failed: bad.png: cannot be decoded" in captured.err
+    assert f"failed: {tmp_path / 'photos' / 'bad.png'}: cannot be decoded" in captured.err
     assert captured.err.splitlines()[-1] == "error: argument --store: no setting was chosen"
     assert "needs at least 4 photographs" in captured.out
     assert "No setting can be chosen: KD-Lite2 was not measured." in captured.out
