@@ -7,7 +7,7 @@ import numpy as np
 from .checked_run import CheckedRun, Item
 from .metrics.colors import HUE_SECTORS
 from .metrics.inception import kernel_inception_distance
-from .metrics.pixels import wilson_interval
+from .metrics.intervals import wilson_interval
 from .networks import NO_PROMPTS, Networks
 from .runs import GRAY, ORIGINAL, OUTPUT
 from .scorer import SMALLEST_FOR_LPIPS, SMALLEST_FOR_SSIM, Scorer

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .metrics.frechet import FeatureStatistics, frechet_distance, kernel_distance
+from .metrics.intervals import bootstrap_interval
 
 if TYPE_CHECKING:  # torch is imported once the arguments are known to be good
     import torch
@@ -37,10 +38,8 @@ def mean_metric(
         values: `(n,)` or `(n, k)`, finite.
         rng: draws the resamples.
         reason: why there is no value where n is 0.
-        of_means: see `pixels.bootstrap_interval`.
+        of_means: see `intervals.bootstrap_interval`.
     """
-    from .metrics.pixels import bootstrap_interval
-
     values = np.asarray(values, np.float64)
     if not len(values):
         return absent(reason)

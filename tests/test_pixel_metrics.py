@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from colorization.color import lab_to_rgb
-from eval.metrics.pixels import bootstrap_interval, chroma_error, ciede2000, mean_ciede2000, psnr, wilson_interval
+from eval.metrics.intervals import bootstrap_interval, wilson_interval
+from eval.metrics.pixels import chroma_error, ciede2000, mean_ciede2000, psnr
 
 # Sharma, Wu and Dalal (2005), table 1: two Lab colors and their difference.
 SHARMA = [

@@ -21,7 +21,7 @@ from PIL import Image
 from colorization.color import LUMA_WEIGHTS
 from colorization.color_words import COLOR_WORDS, name_colors
 
-from .pixels import bootstrap_interval, wilson_interval
+from .intervals import bootstrap_interval, wilson_interval
 
 HUE_WORDS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown")
 MINIMUM_WEIGHT = 0.5

@@ -46,7 +46,7 @@ def compare(pairs: Sequence[tuple[dict[int, float], dict[int, float]]], better: 
 
     Args:
         pairs: (before, after), each a value by seed.
-        better: "lower", "higher" or "one" (closest to 1), see `eval.report.Metric`.
+        better: "lower", "higher" or "one" (closest to 1), see `eval.columns.Metric`.
 
     Returns:
         None where fewer than two seeds are in all of them.

@@ -73,7 +73,7 @@ def badness_range(entry: dict, better: str) -> tuple[float, float] | None:
 
     Args:
         entry: of score.json or sweep.json, with `interval` or `standard_error`.
-        better: "lower", "higher" or "one", see `eval.report.Metric`.
+        better: "lower", "higher" or "one", see `eval.columns.Metric`.
     """
     value, interval = value_of(entry), entry.get("interval")
     if value is None:
