@@ -29,7 +29,7 @@ FORMS = "imagefolder:PATH[:validation], parquet:GLOB[:validation], hub:ID[:SPLIT
 _VALIDATION_SHARE = 20  # one row in twenty
 _IMAGE_COLUMNS = ("image", "img")
 _ID_COLUMNS = ("image_id", "id", "file_name", "filename")  # in order of preference
-_LABEL_COLUMN = "label"
+_LABEL_COLUMN, _COLLECTION_COLUMN = "label", "source"
 _LONGEST_ID = 180  # bytes; file systems take 255, and names get suffixes and prefixes
 _CONVERTED = "refs/convert/parquet"  # where the Hub keeps `config/split/0000.parquet` of every data set
 _DECODING_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # Pillow's on damaged files
@@ -70,12 +70,14 @@ class PhotoSource:
         origin: file, or parquet file and row, for messages.
         read: gives the image file's bytes; OSError where there are none.
         label: what is in the picture; "" where nobody said.
+        collection: which of several collections in one data set it comes from; "" where nobody said.
     """
 
     id: str
     origin: str
     read: Callable[[], bytes]
     label: str = ""
+    collection: str = ""
 
     def load(self) -> NamedPhoto:
         """The photograph; OSError or ValueError where it cannot be read."""
@@ -299,9 +301,10 @@ def _parquet_sources(files: Iterable[Path]) -> Iterator[PhotoSource]:
     for file in files:
         try:
             images = _ParquetImages(file)
-            for row, (name, label) in enumerate(zip(images.names(), images.labels(), strict=True)):
+            columns = images.names(), images.words(_LABEL_COLUMN), images.words(_COLLECTION_COLUMN)
+            for row, (name, label, collection) in enumerate(zip(*columns, strict=True)):
                 read = partial(images.read, row)
-                yield PhotoSource(safe_id(name), f"{file}, row {row}", read, label)
+                yield PhotoSource(safe_id(name), f"{file}, row {row}", read, label, collection)
         except pyarrow.ArrowInvalid as error:
             raise ValueError(f"{file}: cannot be read as parquet: {one_line(error)}") from error
 
@@ -333,11 +336,11 @@ class _ParquetImages:
         stems = [Path(cell["path"]).stem if cell and cell["path"] else "" for cell in cells]
         return stems if all(stems) and len(set(stems)) == len(stems) else rows
 
-    def labels(self) -> list[str]:
-        """What is in each row's picture; "" where that is not written in words."""
-        if _LABEL_COLUMN not in self._columns:
+    def words(self, column: str) -> list[str]:
+        """A column's text in each row; "" where there is no such column or no text."""
+        if column not in self._columns:
             return [""] * self._file.metadata.num_rows
-        return [value if isinstance(value, str) else "" for value in self._values(_LABEL_COLUMN)]
+        return [value if isinstance(value, str) else "" for value in self._values(column)]
 
     def read(self, row: int) -> bytes:
         """The image file's bytes in a row; OSError where there are none."""

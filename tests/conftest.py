@@ -23,6 +23,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from colorization import ColdDiffusionScheduler, ColorizationPipeline, load_pipeline, save_adapter
 from colorization.adapters import ADAPTER_NAME
+from colorization.semantic import SemanticEncoder
 
 if TYPE_CHECKING:
     from eval.studies.soak import Server
@@ -82,6 +83,30 @@ def tiny_pipeline(in_channels: int = 4, prediction_type: str = "velocity", noise
     scheduler = ColdDiffusionScheduler(prediction_type=prediction_type, noise_scale=noise_scale)
     settings = {"default_num_inference_steps": 2, "default_guidance_scale": 1.0, "resolution": 32} | defaults
     pipeline = ColorizationPipeline(**tiny_components(in_channels), scheduler=scheduler, **settings)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+ENCODER_WIDTH = 16
+
+
+def tiny_encoder(**settings) -> SemanticEncoder:
+    """Random weights; a smaller backbone of the same family of classes."""
+    torch.manual_seed(3)
+    encoder = SemanticEncoder(
+        "tf_mobilenetv3_small_minimal_100", (ENCODER_WIDTH, ENCODER_WIDTH, ENCODER_WIDTH), **settings
+    )
+    torch.nn.init.normal_(encoder.chroma_head.weight, std=0.3)
+    return encoder.eval()
+
+
+def guessing_pipeline(**settings) -> ColorizationPipeline:
+    settings = {"color_scale_space": "chroma", "default_negative_prompt": "", "guess_severity": 0.4} | settings
+    pipeline = tiny_pipeline(in_channels=8, noise_scale=0.6)
+    components = pipeline.components
+    pipeline = ColorizationPipeline(
+        **components | {"semantic_encoder": tiny_encoder()}, resolution=32, default_num_inference_steps=2, **settings
+    )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -16,13 +17,20 @@ ROOT = RESULTS.parent.parent
 EMBEDDED_RESULTS = sorted((RESULTS / "embedded").glob("*.json"))
 
 
+def anchors(document: Path) -> set[str]:
+    """What links can name in a document: its headings, as GitHub and the Hub write them."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize(
     "document",
     [
         "README.md",
+        "CONTRIBUTING.md",
         "model_card.md",
         "docs/use.md",
-        "docs/demo.md",
+        "docs/deploy.md",
         "docs/train.md",
         "docs/evaluate.md",
         "docs/embedded-model.md",
@@ -33,9 +41,10 @@ EMBEDDED_RESULTS = sorted((RESULTS / "embedded").glob("*.json"))
 )
 def test_links_lead_somewhere(document):
     file = ROOT / document
-    links = re.findall(r"\]\((?!https?://)([^)#]+)\)", file.read_text(encoding="utf-8"))
-    missing = [link for link in links if not (file.parent / link).exists()]
-    assert not missing
+    links = re.findall(r"\]\((?!https?://)([^)#]*)(?:#([^)]*))?\)", file.read_text(encoding="utf-8"))
+    assert [link for link, _ in links if not (file.parent / link).exists()] == []
+    targets = [(file.parent / link if link else file, heading) for link, heading in links if heading]
+    assert [(target, heading) for target, heading in targets if heading not in anchors(target)] == []
 
 
 def test_training_speed_is_the_benchmarks():

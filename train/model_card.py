@@ -21,6 +21,9 @@ TAGS = ["colorization", "image-colorization", "cold-diffusion", "stable-diffusio
 # Times are no property of the model, and what becomes of each hue is for the report.
 _NOT_ON_CARDS = ("seconds", "chroma_error_", "chroma_retention_")
 
+# Times are no property of the model, and what becomes of each hue is for the report.
+_NOT_ON_CARDS = ("seconds", "chroma_error_", "chroma_retention_")
+
 
 def render_model_card(
     repo: str,

@@ -39,6 +39,7 @@ STUDIES = {
     "alternatives": Study("alternatives", "the baselines beside diffusion", "docs/alternatives.md"),
     "hints": Study("hints", "what color hints do", "docs/alternatives.md"),
     "shipped": Study("shipped", "scores and settings of the shipped model", "docs/results.md"),
+    "knowledge": Study("knowledge", "how much of the colors is explained, by film", "docs/embedded-model.md"),
     "scale": Study("scale", "what metrics of thousands of pictures cost", "docs/results.md"),
     "checkpoints": Study("checkpoints", "from which checkpoint the model ships", "docs/embedded-model.md"),
     "color-scale": Study("color_scale", 'what color_scale="auto" is worth', "docs/use.md"),

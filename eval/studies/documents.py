@@ -21,6 +21,7 @@ from . import (
     experiment_tables,
     hints,
     hues,
+    knowledge,
     samplers,
     scale,
     seeds,
@@ -60,14 +61,15 @@ def write_document(name: str, ledger: Path, root: Path) -> None:
 
 
 def fill(text: str, name: str, ledger: Path) -> str:
-    """A document's text with its table between the markers."""
-    marker, table = TABLES[name]
-    begin, end = (f"<!-- {marker}:{word} -->" for word in ("begin", "end"))
-    before, found, rest = text.partition(begin)
-    _, closed, after = rest.partition(end)
-    if not found or not closed:
-        raise ValueError(f"{name} has no markers {begin} and {end}")
-    return f"{before}{begin}\n{table(ledger).strip()}\n{end}{after}"
+    """A document's text with its tables between their markers."""
+    for marker, table in TABLES[name].items():
+        begin, end = (f"<!-- {marker}:{word} -->" for word in ("begin", "end"))
+        before, found, rest = text.partition(begin)
+        _, closed, after = rest.partition(end)
+        if not found or not closed:
+            raise ValueError(f"{name} has no markers {begin} and {end}")
+        text = f"{before}{begin}\n{table(ledger).strip()}\n{end}{after}"
+    return text
 
 
 def _titles(*names: str) -> list[str]:
@@ -254,13 +256,13 @@ PAGES: dict[str, Callable[[Path], str | None]] = {
     "docs/alternatives.md": alternatives_page,
     "docs/results.md": results_page,
 }
-TABLES: dict[str, tuple[str, Callable[[Path], str]]] = {
-    "README.md": ("benchmark", lambda ledger: speed.render_table(read_entries(speed.STUDY, ledger))),
-    "docs/use.md": ("color-scale", lambda ledger: color_scale.show(read_entries(color_scale.STUDY, ledger))),
-    "docs/embedded-model.md": (
-        "comparison",
-        lambda ledger: checkpoints.render_tables(read_entries(checkpoints.STUDY, ledger)),
-    ),
+TABLES: dict[str, dict[str, Callable[[Path], str]]] = {
+    "README.md": {"benchmark": lambda ledger: speed.render_table(read_entries(speed.STUDY, ledger))},
+    "docs/use.md": {"color-scale": lambda ledger: color_scale.show(read_entries(color_scale.STUDY, ledger))},
+    "docs/embedded-model.md": {
+        "comparison": lambda ledger: checkpoints.render_tables(read_entries(checkpoints.STUDY, ledger)),
+        "knowledge": lambda ledger: knowledge.render_table(read_entries(knowledge.STUDY, ledger)),
+    },
 }
 
 

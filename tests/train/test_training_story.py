@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from colorization.image_io import read_settings
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PHOTO = sorted(EXAMPLES.glob("*.jpg"))[0]
 LORA_FILE = "pytorch_lora_weights.safetensors"
 

@@ -9,7 +9,7 @@ import processes
 from conftest import EXAMPLES
 from hub_server import hub_server
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 LOAD = """
 import hashlib, json
 from datasets import Image, load_dataset

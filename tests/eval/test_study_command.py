@@ -8,7 +8,7 @@ from studying import study
 from eval.__main__ import main
 from eval.studies.command import STUDIES
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def test_all_studies_are_listed_in_a_line_each(capsys):

@@ -18,7 +18,7 @@ from eval.studies.sections import verdict
 from eval.studies.shipped import read_kept_scores
 from eval.studies.variants import EFFECTS, NOISE_EFFECT, read_experiments
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 LONGEST_PAGE = 120  # lines
 
 

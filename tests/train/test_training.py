@@ -67,7 +67,7 @@ from train.trainer import run
 from train.transforms import TransformConfig, flip
 from train.validation import check_validation, load_validation
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def lora_config(folder: Path, base: Path | str = "embedded", **changes) -> LoraTraining:

@@ -405,7 +405,7 @@ def test_nothing_is_kept_of_a_visit(open_page, example_files, demo_cache):
     [("desktop", DESKTOP, ""), ("phone", PHONE, ""), ("dark", DESKTOP, "?__theme=dark")],
 )
 def test_screenshots(open_page, example_files, request, tmp_path, name, viewport, address):
-    """Nothing sticks out at the side; the pictures are those of docs/demo.md where --screenshots says so."""
+    """Nothing sticks out at the side; the pictures are those of docs/use.md where --screenshots says so."""
     page = open_page(viewport, address)
     upload(page, next(path for path in example_files if "macaw" in path.name))
     page.get_by_label("Prompt", exact=True).fill("red macaw")
