@@ -248,7 +248,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="exit status: 0 written, 2 bad arguments or missing packages",
     )
     parser.add_argument("--encoder", required=True, metavar="DIR", help="a trained semantic encoder")
-    parser.add_argument("--photos", required=True, metavar="SOURCE", help="data set with a train and validation split")
+    parser.add_argument("--photos", required=True, metavar="SOURCE", help="with the splits train and validation")
     parser.add_argument("--output", required=True, type=Path, metavar="DIR")
     parser.add_argument(
         "--count", type=at_least(_HELD_OUT), default=6000, metavar="N", help="photographs to learn from"
