@@ -104,6 +104,7 @@ class SemanticEncoder(ModelMixin, ConfigMixin):
 
         super().__init__()
         self.backbone = timm.create_model(architecture, pretrained=False, features_only=True, out_indices=(2, 3, 4))
+        self.backbone.eval()  # networks are born training; its batch normalisation would learn from the first batch
         stages = self.backbone.feature_info.channels()
         for index, channels in enumerate(stages):
             # Not learned: `train.semantic` measures them once on photographs.
