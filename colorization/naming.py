@@ -73,8 +73,10 @@ def usual_prompt(name: str, colors: Sequence[str], background: str = "") -> str:
     """
     kept = _COLOR_WORD.sub(lambda match: match[0] if match[0] in colors else "", name) if colors else name
     kept = " ".join(kept.split())
-    subject = f"{colors[0]} {kept}" if colors and not _COLOR_WORD.search(kept) else kept
-    return f"{subject}, {background} background" if background else subject
+    if colors and not _COLOR_WORD.search(kept):
+        first = "black and white" if set(colors[:2]) == {"black", "white"} else colors[0]
+        kept = f"{first} {kept}"
+    return f"{kept}, {background} background" if background else kept
 
 
 @lru_cache(maxsize=1)

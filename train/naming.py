@@ -39,7 +39,8 @@ _AREA = 256  # square root of the pixels that the encoder sees
 _BATCH = 64  # photographs of a step of the fit; their features are in memory
 _HELD_OUT = 10  # one of so many training photographs chooses the epoch
 _VISIBLE = 0.1  # share of a photograph's pixels from which on a color is taken to be in it
-_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+_ACHROMATIC = ("black", "white", "gray")
+_THRESHOLDS = (0.1, 0.2, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,6 +167,12 @@ def label_classes(label: str, info: ImageNetInfo) -> set[int]:
     }
 
 
+def _share(shares: np.ndarray, color: str) -> float:
+    """Of the pixels in a color; black, white and gray count as one, since the gray photograph tells them apart."""
+    words = _ACHROMATIC if color in _ACHROMATIC else (color,)
+    return sum(shares[COLOR_WORDS.index(word)] for word in words)
+
+
 @dataclass(frozen=True)
 class Verdict:
     """One sighting, judged.
@@ -201,7 +208,7 @@ def judge(head: NamingHead, looks: Looks) -> list[Verdict | None]:
             continue
         classes = members[sighting.name]
         kin = {index for index in range(len(things)) if things[index].kind in {things[k].kind for k in classes}}
-        colored = any(shares[COLOR_WORDS.index(color)] >= _VISIBLE for color in sighting.colors)
+        colored = any(_share(shares, color) >= _VISIBLE for color in sighting.colors)
         verdicts.append(
             Verdict(
                 sighting,
@@ -257,7 +264,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--judged", type=at_least(1), default=10**6, metavar="N", help="validation photographs at most"
     )
     parser.add_argument("--epochs", type=at_least(0), default=8, metavar="N", help="0 fits the temperature alone")
-    parser.add_argument("--threshold", type=at_least(0, float), default=0.5, metavar="P", help="stored with the head")
+    parser.add_argument("--threshold", type=at_least(0, float), default=0.4, metavar="P", help="stored with the head")
     return parser
 
 
