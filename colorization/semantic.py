@@ -25,17 +25,20 @@ CHROMA_UNIT = 20.0  # of the chroma head's output, in CIELAB: about the deviatio
 
 @dataclass
 class SemanticOutput(BaseOutput):
-    """What :class:`SemanticEncoder` says of a batch of photographs; all float32, `h` and `w` are latent cells.
+    """What :class:`SemanticEncoder` says of a batch of photographs; float32, `h` and `w` are latent cells.
 
     Args:
         features (`torch.Tensor` of shape `(batch, width, h, w)`): what the decoder knows, for a UNet to see.
         chroma (`torch.Tensor` of shape `(batch, 2, h, w)`): mean a*, b* of CIELAB.
         bins (`torch.Tensor` of shape `(batch, bins**2, h, w)`): logits of the chroma's bins.
+        coarse (`torch.Tensor` of shape `(batch, channels, h / 4, w / 4)`): the backbone's last stage, for a
+            :class:`NamingHead`; sides rounded up, in the encoder's dtype.
     """
 
     features: torch.Tensor = None  # accelerate makes an empty one and fills it
     chroma: torch.Tensor = None
     bins: torch.Tensor = None
+    coarse: torch.Tensor = None
 
 
 def chroma_bin(chroma: torch.Tensor, bins: int, width: float) -> torch.Tensor:
@@ -101,6 +104,7 @@ class SemanticEncoder(ModelMixin, ConfigMixin):
 
         super().__init__()
         self.backbone = timm.create_model(architecture, pretrained=False, features_only=True, out_indices=(2, 3, 4))
+        self.backbone.eval()  # networks are born training; its batch normalisation would learn from the first batch
         stages = self.backbone.feature_info.channels()
         for index, channels in enumerate(stages):
             # Not learned: `train.semantic` measures them once on photographs.
@@ -148,6 +152,7 @@ class SemanticEncoder(ModelMixin, ConfigMixin):
             features=planes.float(),
             chroma=CHROMA_UNIT * self.chroma_head(planes).float(),
             bins=self.bins_head(planes).float(),
+            coarse=stages[-1],
         )
 
     def _standardise(self, stage: torch.Tensor, index: int) -> torch.Tensor:

@@ -62,10 +62,11 @@ class TestEncoder:
         ):
             tiny_encoder()(torch.rand(1, 3, 64, 64))
 
-    def test_training_leaves_the_backbones_statistics_alone(self):
-        encoder = tiny_encoder()
+    @pytest.mark.parametrize("training", [False, True], ids=["new", "training"])
+    def test_the_backbones_statistics_are_left_alone(self, training):
+        encoder = SemanticEncoder("tf_mobilenetv3_small_minimal_100", (WIDTH, WIDTH, WIDTH))
         before = {name: value.clone() for name, value in encoder.backbone.named_buffers()}
-        encoder.train()(torch.rand(2, 1, 64, 64))
+        (encoder.train() if training else encoder)(torch.rand(2, 1, 64, 64))
         assert all(torch.equal(before[name], value) for name, value in encoder.backbone.named_buffers())
 
     def test_the_weights_of_the_package_fit_the_network(self, tmp_path, capsys):
