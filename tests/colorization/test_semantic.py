@@ -64,7 +64,7 @@ class TestEncoder:
 
     @pytest.mark.parametrize("training", [False, True], ids=["new", "training"])
     def test_the_backbones_statistics_are_left_alone(self, training):
-        encoder = SemanticEncoder("tf_mobilenetv3_small_minimal_100", (WIDTH, WIDTH, WIDTH))
+        encoder = SemanticEncoder("tf_mobilenetv3_small_minimal_100", [ENCODER_WIDTH] * 3)
         before = {name: value.clone() for name, value in encoder.backbone.named_buffers()}
         (encoder.train() if training else encoder)(torch.rand(2, 1, 64, 64))
         assert all(torch.equal(before[name], value) for name, value in encoder.backbone.named_buffers())
