@@ -261,7 +261,7 @@ def test_empty_folder(tmp_path, capsys):
         (["x.jpg"], "the following arguments are required: --output"),
         (["--output", "out"], "the following arguments are required: INPUT"),
         (["x.jpg", "--output", __file__], f"argument --output: {__file__} is a file, not a folder"),
-        (["x.jpg", "--output", "out", "--steps", "0"], "argument --steps: must be a whole number of at least 1"),
+        (["x.jpg", "--output", "out", "--steps", "-1"], "argument --steps: must be a whole number of at least 0"),
         (["x.jpg", "--output", "out", "--seed", "-1"], "argument --seed: must be a whole number of at least 0"),
         (["x.jpg", "--output", "out", "--batch-size", "two"], "argument --batch-size: must be a whole number"),
         (
