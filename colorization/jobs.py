@@ -249,6 +249,8 @@ def resolve_settings(
         raise ValueError(f"`sampler` must be one of {SAMPLERS}, got {settings.sampler!r}")
     if not is_real(severity) or not 0 < severity <= 1:
         raise ValueError(f"`severity` must be above 0 and at most 1 (1 = gray), got {severity!r}")
+    if settings.num_inference_steps == 0 and severity < 1:
+        raise ValueError(f"`severity` must be 1 where `num_inference_steps` is 0 (the first guess), got {severity!r}")
     return settings
 
 
@@ -269,6 +271,9 @@ def prepare_jobs(
     check_whole("num_images_per_prompt", num_images_per_prompt)
     if num_images_per_prompt > 1 and noise_scale == 0:
         message = "the model is deterministic (noise_scale 0): all variants of an image are equal"
+        warnings.warn(message, ColorizationWarning, stacklevel=3)
+    elif num_images_per_prompt > 1 and settings.num_inference_steps == 0:
+        message = "the first guess (`num_inference_steps` 0) has no seed: all variants of an image are equal"
         warnings.warn(message, ColorizationWarning, stacklevel=3)
     if seed is not None and generator is not None:
         raise ValueError("`seed` and `generator` exclude each other: pass one of them")
@@ -307,7 +312,7 @@ def _choose_start(pipeline: "ColorizationPipeline", settings: Settings, prompt: 
         return Start(1.0, "guess")
     severity = 1.0
     if pipeline.semantic_encoder is not None:
-        severity = pipeline.config.prompted_guess_severity if prompt else pipeline.config.guess_severity
+        severity = pipeline.config.prompted_guess_severity if prompt.strip() else pipeline.config.guess_severity
     return Start(severity, "guess" if severity < 1 else "gray")
 
 

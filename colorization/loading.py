@@ -21,6 +21,7 @@ from .errors import ColorizationWarning, ModelLoadError, one_line
 from .hub import INDEX_FILE, MIRRORS, MODEL_PATTERNS, download, looks_like_path, provenance_of, read_json
 from .pipeline import ColorizationPipeline
 from .scheduler import ColdDiffusionScheduler
+from .semantic import SemanticEncoder
 
 if TYPE_CHECKING:
     from .baselines.pipeline import BaselinePipeline
@@ -190,10 +191,18 @@ def _from_folder(
     if scheduler is not None or stock:
         # The pipeline refuses a stochastic start without the wide input layer, which is put in place below.
         components["scheduler"] = ColdDiffusionScheduler() if scheduler is None or widened else scheduler
+    if index.get("semantic_encoder", [None])[0] is not None:
+        # Small, run once a photograph, and its colors are as exact as it is: never in half precision.
+        components["semantic_encoder"] = SemanticEncoder.from_pretrained(
+            folder / "semantic_encoder", torch_dtype=torch.float32, use_safetensors=True
+        ).eval()
     pipeline = ColorizationPipeline.from_pretrained(folder, dtype=dtype, use_safetensors=True, **components)
     refuse_incomplete(pipeline, str(folder))
     if widened:
-        widen_conv_in(pipeline.unet, 2 * pipeline.vae.config.latent_channels)
+        # A base that sees the first guess is wider already.
+        wide = 2 * pipeline.vae.config.latent_channels
+        if pipeline.unet.config.in_channels < wide:
+            widen_conv_in(pipeline.unet, wide)
         pipeline.register_modules(scheduler=scheduler)
     if "resolution" not in index:
         # Stock models say what they were trained at in latent cells: 64 (512 pixels) or 96 (768).

@@ -27,8 +27,13 @@ def color_jobs(
     if settings.num_inference_steps > 0:
         z = walk(pipeline, jobs, settings, progress_bar, callback)
         return z if output_type == "latent" else rgb_to_chroma(pipeline.decode_latents(z))
+    # The first guess. A color scale that acts in latent space acts on it as on the end of a walk.
     semantics = encode_semantics(pipeline, jobs, encoded=output_type == "latent")
-    return semantics.z if output_type == "latent" else rgb_to_chroma(semantics.picture)
+    scale = settings.color_scale if pipeline.config.color_scale_space == "latent" else 1.0
+    if output_type != "latent":
+        return scale * rgb_to_chroma(semantics.picture)
+    z_gray = pipeline.encode_image(torch.stack([job.gray for job in jobs]))
+    return torch.lerp(z_gray, semantics.z, scale)
 
 
 def walk(
@@ -51,9 +56,9 @@ def walk(
     if start.origin == "guess":
         z = degrade(semantics.z, z_start, start.severity)
     elif start.origin == "input":
-        # A faded photograph is D(z_color, severity) with z_1 = z_gray already; only the noise is missing.
+        # A faded photograph is D(z_color, severity) with z_1 = z_gray; what the model's own z_1 has beyond is missing.
         z = pipeline.encode_image(torch.stack([job.color for job in jobs]))
-        z = z + start.severity * (z_start - z_base)
+        z = z + start.severity * (z_start - z_gray)
 
     # 2. Prompts, what the UNet sees, hints
     told = condition(pipeline, jobs, settings.guidance_scale, z_gray, semantics if pipeline.sees_guess else None)

@@ -14,7 +14,7 @@ from train.benchmark import describe
 from train.publish import main as publish
 
 ROOT = RESULTS.parent.parent
-EMBEDDED_RESULTS = sorted((RESULTS / "embedded").glob("*.json"))
+EMBEDDED_RESULTS = sorted((RESULTS / "embedded").glob("*/score.json"))
 
 
 def anchors(document: Path) -> set[str]:
@@ -61,8 +61,7 @@ def test_color_scales_were_measured_with_the_shipped_network():
 def test_model_card_is_rendered_from_notes_and_the_results_of_these_weights(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     digest = weights_sha256(EMBEDDED_DIRECTORY)
-    results = [file for file in EMBEDDED_RESULTS if json.loads(file.read_text())["weights_sha256"] == digest]
-    results = [file for file in results if not file.name.startswith("vae")]
+    results = [file for file in EMBEDDED_RESULTS if json.loads(file.read_text())["run"]["weights_sha256"] == digest]
     assert results
     card = tmp_path / "model_card.md"
     arguments = ["colorization/models/embedded", "--repo", "user/cold-colorizer-embedded", "--card", str(card)]

@@ -72,7 +72,7 @@ class EmbeddedModelConfig:
         semantic_encoder: folder of a semantic encoder that the model gets, null leaves what it has.
         sees_guess: whether the UNet gets to see the first guess and what the encoder knows, through a wider input
             layer whose new weights begin at zero.
-        walk_from: what is at severity 1, the gray latent or the first guess.
+        walk_from: what is at severity 1, the gray latent or the first guess; null keeps what the model has.
         frozen: beginnings of the names of parameters that are not trained, such as "unet.down_blocks.".
     """
 
@@ -88,7 +88,7 @@ class EmbeddedModelConfig:
     vae_blocks: list[int] = field(default_factory=lambda: [1, 3, 3])
     semantic_encoder: str | None = None
     sees_guess: bool = False
-    walk_from: Literal["gray", "guess"] = "gray"
+    walk_from: Literal["gray", "guess"] | None = None
     frozen: list[str] = field(default_factory=list)
 
 

@@ -107,7 +107,7 @@ class ColorTask:
         severity, z_base, seen = batch["severity"], z_gray, [z_gray]
         if self.pipeline.uses_guess:
             z_guess, known = self._guess(batch, z_gray)
-            seen += [z_guess, known]
+            seen += [z_guess, known] if self.pipeline.sees_guess else []
             z_base = z_guess if self.pipeline.config.walk_from == "guess" else z_gray
         z, target = training_pair(
             z_color, z_base, batch["noise"], severity, objective.noise_scale, objective.prediction_type

@@ -58,13 +58,14 @@ def build_pipeline(config: EmbeddedTraining, photos: PhotoSet, device: torch.dev
     if config.model.semantic_encoder is not None:
         encoder = SemanticEncoder.from_pretrained(config.model.semantic_encoder, torch_dtype=torch.float32)
         pipeline.register_modules(semantic_encoder=encoder.to(device).eval().requires_grad_(False))
-    if (config.model.sees_guess or config.model.walk_from == "guess") and pipeline.semantic_encoder is None:
+    walk_from = config.model.walk_from or pipeline.config.walk_from
+    if (config.model.sees_guess or walk_from == "guess") and pipeline.semantic_encoder is None:
         raise ValueError("`model.semantic_encoder` must be a folder: the model to go on from has no encoder")
     if config.model.sees_guess and not pipeline.sees_guess:
         channels = 3 * pipeline.vae.config.latent_channels + pipeline.semantic_encoder.config.widths[0]
         widen_conv_in(pipeline.unet, channels)
     settings = pipeline_defaults(config.sampling, config.data.resolution)
-    pipeline.register_to_config(**settings, walk_from=config.model.walk_from)
+    pipeline.register_to_config(**settings, walk_from=walk_from)
     pipeline.check_model()
     return pipeline
 

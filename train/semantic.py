@@ -123,7 +123,7 @@ def explained_chroma(model: SemanticEncoder, samples: GuessSamples, count: int) 
         guess = model(lumas.to(model.device)).chroma.cpu()
         error += (guess - targets).square().sum().item()
         total += targets.square().sum().item()
-    return 1 - error / total
+    return 1 - error / total if total > 0 else 0.0
 
 
 class SemanticTrainer(Trainer[SemanticTraining]):
@@ -134,6 +134,11 @@ class SemanticTrainer(Trainer[SemanticTraining]):
     def build(self) -> None:
         self.model = new_model(self.config, self.photos).to(self.accelerator.device)
         self.held_out_samples = GuessSamples(self.held_out, transform_config(self.config.data))
+
+    def check(self) -> None:
+        resolution = self.config.data.resolution
+        if resolution % CELL:
+            raise ValueError(f"`data.resolution` must be a multiple of {CELL}, got {resolution}")
 
     def task(self) -> GuessTask:
         return GuessTask(self.model, self.config.model.bins_weight)

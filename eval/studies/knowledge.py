@@ -117,12 +117,16 @@ def measure(arguments: argparse.Namespace) -> list[Entry]:
     """
     from tqdm import tqdm
 
+    from colorization import ColorizationPipeline
+
     from ..colorizers import load_quietly
     from ..metrics.gray import is_gray
     from ..photos import list_photos, photo_seed
 
     sources = list_photos(arguments.dataset)
     pipeline = load_quietly(arguments.model)
+    if not isinstance(pipeline, ColorizationPipeline):
+        raise ValueError(f"argument --model: must be a diffusion model, got {arguments.model!r}")
     config = pipeline.config
     settings = {
         "model": arguments.model,

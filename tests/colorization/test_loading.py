@@ -34,13 +34,15 @@ class TestEmbedded:
     def test_is_complete_small_and_free_of_pickle(self):
         files = [file for file in EMBEDDED_DIRECTORY.rglob("*") if file.is_file()]
         assert {file.suffix for file in files} == {".json", ".safetensors"}
-        assert sum(file.stat().st_size for file in files) <= 60e6
+        assert sum(file.stat().st_size for file in files) <= 80e6
         assert json.loads((EMBEDDED_DIRECTORY / "vae" / "config.json").read_text())["scaling_factor"] == 1.203997
 
     def test_weights_are_half_precision_on_disk(self):
         for file in EMBEDDED_DIRECTORY.rglob("*.safetensors"):
             with safe_open(file, "pt") as tensors:
-                assert {tensors.get_slice(name).get_dtype() for name in tensors.keys()} == {"F16"}
+                kinds = {name: tensors.get_slice(name).get_dtype() for name in tensors.keys()}
+            # Batch normalisation counts its batches.
+            assert {kind for name, kind in kinds.items() if not name.endswith("num_batches_tracked")} == {"F16"}
 
     def test_loads_by_plain_from_pretrained(self, embedded):
         plain = ColorizationPipeline.from_pretrained(EMBEDDED_DIRECTORY)

@@ -3,11 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from conftest import ENCODER_WIDTH, guessing_pipeline, random_photo, tiny_encoder, tiny_pipeline
+from conftest import ENCODER_WIDTH, add_random_lora, guessing_pipeline, random_photo, tiny_encoder, tiny_pipeline
+from PIL import Image
 
-from colorization import ColorizationPipeline, load_pipeline
+from colorization import ColorizationPipeline, load_pipeline, save_adapter
 from colorization.adapters import widen_conv_in
+from colorization.batching import resize_to_tensor
 from colorization.color import luma, rgb_to_lab
+from colorization.degradation import to_gray
+from colorization.errors import ColorizationWarning
 from colorization.semantic import SemanticEncoder, bin_centers, chroma_bin, guess_picture
 from train.backbone import imagenet_weights
 from train.backbone import main as convert
@@ -20,6 +24,11 @@ def pipeline() -> ColorizationPipeline:
 
 def pixels(pipeline, image, **settings) -> np.ndarray:
     return np.stack([np.asarray(picture) for picture in pipeline(image, **settings).images])
+
+
+def pil_to_batch(pipeline, photo: Image.Image) -> torch.Tensor:
+    """A photograph at model resolution, `(1, 3, h, w)` in [-1, 1]."""
+    return resize_to_tensor(np.asarray(photo), pipeline.model_size(*photo.size))[None]
 
 
 class TestArithmetic:
@@ -111,6 +120,60 @@ class TestPipeline:
         torch.nn.init.zeros_(gray.semantic_encoder.chroma_head.weight)
         torch.nn.init.zeros_(gray.semantic_encoder.chroma_head.bias)
         assert gray(photo, num_inference_steps=0, output_type="chroma").images[0].chroma.abs().max() < 1e-5
+
+    def test_a_color_scale_in_latent_space_acts_on_the_first_guess_too(self):
+        pipeline = guessing_pipeline(color_scale_space="latent")
+        guess, half = (
+            pipeline(random_photo(), num_inference_steps=0, color_scale=scale, output_type="chroma").images[0].chroma
+            for scale in (1.0, 0.5)
+        )
+        torch.testing.assert_close(half, guess / 2)
+        latents = [
+            pipeline(random_photo(), num_inference_steps=0, color_scale=scale, output_type="latent").images[0]
+            for scale in (0.0, 0.5, 1.0)
+        ]
+        torch.testing.assert_close(latents[1], (latents[0] + latents[2]) / 2)
+
+    def test_the_first_guess_has_neither_severity_nor_seed(self, pipeline):
+        with pytest.raises(ValueError, match="`severity` must be 1 where `num_inference_steps` is 0"):
+            pipeline(random_photo(), num_inference_steps=0, severity=0.5)
+        with pytest.warns(ColorizationWarning, match="has no seed: all variants of an image are equal"):
+            pipeline(random_photo(), num_inference_steps=0, num_images_per_prompt=2)
+
+    def test_a_faded_photograph_is_as_faded_whatever_the_walk_starts_from(self):
+        """With a network that predicts no change the result is the input: colors on the way to gray."""
+        photo = Image.merge("RGB", [random_photo(seed=seed) for seed in (1, 2, 3)])
+        results = []
+        for walk_from in ("gray", "guess"):
+            pipeline = guessing_pipeline(walk_from=walk_from, default_sampler="euler")
+            pipeline.scheduler.register_to_config(noise_scale=0.0)
+            guess = pipeline(photo, num_inference_steps=0, output_type="latent").images[0]
+            gray = pipeline.encode_image(to_gray(pil_to_batch(pipeline, photo)))[0]
+            torch.nn.init.zeros_(pipeline.unet.conv_out.weight)
+            torch.nn.init.zeros_(pipeline.unet.conv_out.bias)
+            result = pipeline(photo, severity=0.5, output_type="latent").images[0]
+            results.append(result - (0.5 * (guess - gray) if walk_from == "guess" else 0))
+        torch.testing.assert_close(*results, atol=5e-3, rtol=0)  # the luma that the model sees has 8 bits
+
+    def test_blanks_are_no_prompt(self, pipeline):
+        settings = pipeline([random_photo()] * 2, prompt=["", "  "]).settings
+        assert [each["start_severity"] for each in settings] == [0.4, 0.4]
+
+    def test_the_encoder_stays_in_full_precision(self, pipeline, tmp_path):
+        pipeline.save_pretrained(tmp_path)
+        loaded = load_pipeline(tmp_path, device="cpu", dtype=torch.bfloat16)
+        assert loaded.unet.dtype == torch.bfloat16 and loaded.semantic_encoder.dtype == torch.float32
+        assert loaded(random_photo()).images
+
+    def test_an_adapter_of_a_base_that_sees_the_guess_is_loaded(self, tmp_path):
+        base = guessing_pipeline(guess_severity=1.0)
+        widen_conv_in(base.unet, 12 + ENCODER_WIDTH)
+        base.save_pretrained(tmp_path / "base")
+        add_random_lora(base)
+        save_adapter(base, tmp_path / "adapter")
+        loaded = load_pipeline(tmp_path / "base", adapter=tmp_path / "adapter", device="cpu")
+        loaded.set_progress_bar_config(disable=True)
+        assert np.array_equal(pixels(loaded, random_photo()), pixels(base, random_photo()))
 
     def test_zero_steps_need_the_encoder(self):
         with pytest.raises(ValueError, match="`num_inference_steps` must be a whole number of at least 1, got 0"):

@@ -62,6 +62,12 @@ class TestTraining:
         image = cells.repeat_interleave(8, 2).repeat_interleave(8, 3)
         torch.testing.assert_close(cell_chroma(image), rgb_to_lab(cells)[:, 1:], atol=1e-2, rtol=1e-4)
 
+    def test_a_resolution_that_has_no_whole_cells_is_refused(self, tmp_path, capsys):
+        with pytest.raises(SystemExit):
+            flags = ["--data.sources", f"[{EXAMPLES}]", "--output-dir", str(tmp_path)]
+            train_semantic(["--config", "semantic-smoke", "--data.resolution", "100", *flags])
+        assert "`data.resolution` must be a multiple of 8, got 100" in capsys.readouterr().err
+
     def test_the_loss_is_least_at_the_truth(self):
         encoder = tiny_encoder(bins=5, bin_width=20.0)
         batch = {"luma": torch.rand(2, 1, 64, 64), "chroma": 20 * torch.randn(2, 2, 8, 8)}
@@ -120,6 +126,13 @@ class TestWalkFromTheGuess:
         sampled = task.pipeline(list(gray), num_inference_steps=0, output_type="latent").images
         torch.testing.assert_close(z_guess, torch.stack(sampled), atol=0.05, rtol=0)  # 8 bits in between
         torch.testing.assert_close(z_gray, task.pipeline.encode_image(to_gray(batch["image"])))
+
+    def test_a_unet_that_only_starts_at_the_guess_is_not_shown_it(self):
+        pipeline = guessing_pipeline(walk_from="guess")
+        task = ColorTask(pipeline, ObjectiveConfig(noise_scale=0.6), train_text_encoder=False)
+        batch = self.batch(pipeline)
+        z, seen = self.seen(task, batch)
+        assert len(seen) == 1 and task.loss(task.network, batch).total.isfinite()
 
     def test_dropped_semantics_are_gray_and_zero(self):
         task = self.task(walk_from="guess")
