@@ -11,23 +11,25 @@ those predicted, and "oracle" gives each its original's, as if the prediction we
 
 import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+from tqdm import tqdm
 
-from colorization.command_line import at_least, share_cores
+from colorization import ColorizationPipeline, load_pipeline
+from colorization.color import colorfulness
+from colorization.command_line import at_least
+from colorization.image_io import as_photo
+from colorization.vividness import choose_color_scale
 
 from ..columns import show_metric
 from ..files import PACKAGES, package_versions, weights_sha256
 from ..metrics.gray import is_gray
+from ..metrics.pixels import psnr
 from ..photos import NamedPhoto, load_photos, photo_seed, set_name
 from ..runs import OUTPUT
 from ..summary import absent, mean_metric, psnr_metric, to_tensor
 from .ledger import Entry, read_entries, record, shown
 from .scored import model_folder
-
-if TYPE_CHECKING:  # torch is imported once the arguments are known to be good
-    from colorization import ColorizationPipeline
 
 STUDY = "color-scale"
 SCALES = (0.5, 1.0, 1.25, 1.5, 1.75, 2.0)
@@ -43,7 +45,7 @@ RULES = {
 
 
 def measure_set(
-    pipeline: "ColorizationPipeline", photos: Sequence[NamedPhoto], scales: Sequence[float], seed: int
+    pipeline: ColorizationPipeline, photos: Sequence[NamedPhoto], scales: Sequence[float], seed: int
 ) -> dict:
     """Color every photograph of a set once and measure every scale and rule; an entry of "sets" without its data.
 
@@ -53,14 +55,6 @@ def measure_set(
         scales: fixed color scales.
         seed: of the noise (each photograph has its own, made from it) and of the resampling.
     """
-    from tqdm import tqdm
-
-    from colorization.color import colorfulness
-    from colorization.image_io import as_photo
-    from colorization.vividness import choose_color_scale
-
-    from ..metrics.pixels import psnr
-
     originals = [photo.pixels() for photo in photos]
     grays = [as_photo(original) for original in originals]
     predictions = pipeline(
@@ -216,13 +210,13 @@ def describe(sets: Sequence[dict[str, Entry]]) -> str:
     sentences = []
     for of_set in sets:
         best, auto = best_fixed(of_set), of_set[AUTO]
-        gain, psnr = (of_set[best].metrics[f"{OF_AUTO}{name}"] for name in ("colorfulness_difference", "psnr"))
+        gain, psnr_gain = (of_set[best].metrics[f"{OF_AUTO}{name}"] for name in ("colorfulness_difference", "psnr"))
         low, high = gain["interval"]
         verdict = "nearer to" if high < 0 else "farther from" if low > 0 else "no nearer to (within the uncertainty)"
         sentences.append(
             f"On {auto.data['name']} (n = {auto.data['n']}) the result is {verdict} the original's "
             f"colorfulness than with the best fixed scale, {best}: {show_metric(gain, '+.1f')}, PSNR "
-            f"{show_metric(psnr, '+.2f')} dB; the prediction's own error is "
+            f"{show_metric(psnr_gain, '+.2f')} dB; the prediction's own error is "
             f"{auto.metrics['mean_absolute_error']['value']:.1f} against "
             f"{auto.metrics['mean_absolute_error_of_median']['value']:.1f} of the best constant, its rank correlation "
             f"{show_metric(auto.metrics['rank_correlation'], '.2f')}."
@@ -274,9 +268,6 @@ def _load_colored(spec: str, limit: int | None) -> tuple[list[NamedPhoto], int]:
 
 def _measure(arguments: argparse.Namespace) -> dict:
     sources = [(spec, *_load_colored(spec, arguments.limit)) for spec in arguments.photos]
-    share_cores()
-    from colorization import load_pipeline
-
     folder = model_folder(arguments.model)
     pipeline = load_pipeline(arguments.model)
     pipeline.check_automatic_color_scale()

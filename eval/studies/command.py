@@ -9,7 +9,7 @@ import importlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from colorization.command_line import Parser
+from colorization.command_line import Parser, share_cores
 
 from .ledger import LEDGER
 
@@ -73,11 +73,12 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"{name:<{max(map(len, STUDIES))}}  {study.purpose}")
         return 0
     study = STUDIES[arguments.name]
+    share_cores()  # also for the processes that a study starts
     module = importlib.import_module(f".{study.module}", __package__)
     own = _parser(arguments.name, module).parse_args(arguments.words)
     status = module.run(own)
     if study.document is not None:
-        from .documents import write_document
+        from .documents import write_document  # with torch, which the list of studies does not need
 
         write_document(study.document, own.ledger, own.root)
     return status

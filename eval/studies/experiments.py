@@ -21,11 +21,24 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import diffusers
+import transformers
 import yaml
 
+from colorization import load_pipeline
 from colorization.command_line import at_least
+from colorization.loading import default_device
+from train.config_file import parse_command_line
+from train.embedded import EmbeddedTrainer
+from train.loop import TrainingStopped
+from train.lora import LoraTrainer
+from train.trainer import run as run_training
 
-from ..files import package_versions
+from ..files import PACKAGES, package_versions
+from ..grid import make_grid
+from ..measuring import PhotoSet, measure_run, prepare_photos
+from ..metrics.lite2 import Lite2Features
+from ..photos import load_photos, set_name
 from .experiment_tables import EVALUATION_SEED, SHOWN, STUDY, Trained, read_trained, sections
 from .ledger import Entry, read_json, record, shown
 from .sections import show_sections
@@ -107,11 +120,6 @@ def train_experiment(experiment: Experiment, seed: int, sources: Sequence[str], 
     Raises:
         TrainingStopped: the loss was not finite.
     """
-    from train.config_file import parse_command_line
-    from train.embedded import EmbeddedTrainer
-    from train.lora import LoraTrainer
-    from train.trainer import run
-
     directory = runs / run_name(experiment.name, seed)
     settings = json.loads(json.dumps(experiment.settings))
     settings["data"]["sources"] = [_find_source(name, sources) for name in settings["data"]["sources"]]
@@ -125,7 +133,7 @@ def train_experiment(experiment: Experiment, seed: int, sources: Sequence[str], 
     file.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
     trainer = LoraTrainer if experiment.is_lora else EmbeddedTrainer
     config, _ = parse_command_line(trainer.settings, "", ["--config", str(file)])
-    folder = run(trainer, config)
+    folder = run_training(trainer, config)
     return folder, read_json(directory / "summary.json")
 
 
@@ -136,13 +144,10 @@ def _find_source(name: str, sources: Sequence[str]) -> str:
     return next((source for source in sources if Path(source).name in known), name)
 
 
-def measure(experiment: Experiment, seed: int, folder: Path, photos, lite2) -> tuple[dict, dict]:
+def measure(
+    experiment: Experiment, seed: int, folder: Path, photos: PhotoSet, lite2: Lite2Features
+) -> tuple[dict, dict]:
     """Metrics of a trained experiment on photographs, as eval.sweep measures them, and the sampling's settings."""
-    from colorization import load_pipeline
-
-    from ..grid import make_grid
-    from ..measuring import measure_run
-
     if experiment.is_lora:
         pipeline = load_pipeline(general_model(folder.parent.parent, seed), adapter=folder)
     else:
@@ -161,17 +166,6 @@ def run_experiments(arguments: argparse.Namespace) -> list[str]:
     Returns:
         A line on each training that diverged, or whose general model did. The others are not held up by them.
     """
-    import diffusers
-    import transformers
-
-    from colorization.loading import default_device
-    from train.loop import TrainingStopped
-
-    from ..files import PACKAGES
-    from ..measuring import prepare_photos
-    from ..metrics.lite2 import Lite2Features
-    from ..photos import load_photos, set_name
-
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
     experiments, runs = read_experiments(arguments.configs), arguments.runs

@@ -15,11 +15,22 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import torch
+from tqdm import tqdm
 
-from colorization.command_line import at_least, share_cores
+from colorization import ColorizationPipeline, load_pipeline
+from colorization.color import luma, merge_luma_chroma, rgb_to_lab
+from colorization.command_line import at_least
+from colorization.hint_spread import REACH
+from colorization.hints import HintField, parse_hints
+from colorization.image_io import as_photo
+from colorization.prediction import ChromaPrediction
 
 from ..columns import METRICS, show_metric
 from ..files import package_versions
+from ..metrics.gray import is_gray
+from ..metrics.pixels import ciede2000, psnr
+from ..photos import NamedPhoto, list_photos, photo_seed
 from ..runs import OUTPUT
 from ..summary import psnr_metric, to_tensor
 from ..tables import Cell, Row, Table
@@ -42,10 +53,6 @@ def random_hints(original: np.ndarray, count: int, rng: np.random.Generator) -> 
         count: how many, at most as many as there are pixels.
         rng: draws pixels and hues.
     """
-    import torch
-
-    from colorization.color import luma, merge_luma_chroma
-
     height, width = original.shape[:2]
     rows, columns = np.divmod(rng.choice(height * width, count, replace=False), width)
     own = original[rows, columns]
@@ -69,13 +76,6 @@ def hint_errors(picture: np.ndarray, luminance: np.ndarray, hints: Sequence) -> 
         luminance: of the photograph, uint8 `(height, width)`.
         hints: (x, y, "#rrggbb").
     """
-    import torch
-
-    from colorization.color import merge_luma_chroma, rgb_to_lab
-    from colorization.hints import parse_hints
-
-    from ..metrics.pixels import ciede2000
-
     hints = parse_hints(hints)
     rows, columns = [hint.y for hint in hints], [hint.x for hint in hints]
     y = torch.from_numpy(luminance[rows, columns]).float().view(1, 1, 1, -1) / 255
@@ -85,7 +85,7 @@ def hint_errors(picture: np.ndarray, luminance: np.ndarray, hints: Sequence) -> 
 
 
 def measure_photo(
-    pipeline,
+    pipeline: ColorizationPipeline,
     original: np.ndarray,
     counts: Sequence[int],
     seed: int,
@@ -95,7 +95,7 @@ def measure_photo(
     """PSNR of each way to color one photograph, and CIEDE2000 at its hints.
 
     Args:
-        pipeline: a :class:`~colorization.ColorizationPipeline`.
+        pipeline: the model.
         original: RGB uint8 `(height, width, 3)`.
         counts: numbers of hints.
         seed: of the model's noise.
@@ -105,13 +105,6 @@ def measure_photo(
     Returns:
         `psnr`: (way, k) -> dB, k 0 without hints; `errors`: (colors, k) -> `(k,)`.
     """
-    from colorization.hint_spread import REACH
-    from colorization.hints import HintField
-    from colorization.image_io import as_photo
-    from colorization.prediction import ChromaPrediction
-
-    from ..metrics.pixels import psnr
-
     photo = as_photo(original)
     drawn = {count: random_hints(original, count, rng) for count in counts}
     all_hints = [[], *(hints for pair in drawn.values() for hints in pair)]
@@ -167,13 +160,6 @@ def measure(spec: str, counts: Sequence[int], seed: int, limit: int | None, mode
     Raises:
         ValueError: no such data set, or no color photograph in it.
     """
-    from tqdm import tqdm
-
-    from colorization import load_pipeline
-
-    from ..metrics.gray import is_gray
-    from ..photos import NamedPhoto, list_photos, photo_seed
-
     photos = list_photos(spec, limit)
     pipeline = load_pipeline(model)
     pipeline.set_progress_bar_config(disable=True)
@@ -267,7 +253,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Measure where asked to, and print what is in the ledger; returns the exit status."""
     if arguments.run:
-        share_cores()
         result = measure(
             arguments.dataset, arguments.counts, arguments.seed, arguments.limit, arguments.model, arguments.steps
         )

@@ -12,13 +12,22 @@ import argparse
 from collections.abc import Sequence
 
 import numpy as np
+import torch
+from tqdm import tqdm
 
-from colorization.command_line import at_least, share_cores
+from colorization import ColorizationPipeline
+from colorization.color import colorfulness
+from colorization.command_line import at_least
 from train.film import FILMS
 
+from ..colorizers import load_quietly
 from ..columns import show_metric
 from ..files import package_versions
+from ..metrics.gray import is_gray
+from ..metrics.knowledge import cell_chroma, chroma_energies, skin_error
+from ..metrics.pixels import psnr
 from ..pages import render
+from ..photos import list_photos, photo_seed
 from ..runs import OUTPUT
 from ..summary import mean_metric, psnr_metric, ratio_metric, to_tensor
 from ..tables import Cell, Row, Table
@@ -46,23 +55,18 @@ def film_luma(image: np.ndarray, film: str) -> np.ndarray:
     return (image @ np.array(FILMS[film])).round().clip(0, 255).astype(np.uint8)
 
 
-def measure_photo(pipeline, original: np.ndarray, film: str, seed: int, seeds: int) -> dict[str, float]:
+def measure_photo(
+    pipeline: ColorizationPipeline, original: np.ndarray, film: str, seed: int, seeds: int
+) -> dict[str, float]:
     """Energies of chroma and errors of one photograph.
 
     Args:
-        pipeline: a :class:`~colorization.ColorizationPipeline`.
+        pipeline: the model.
         original: RGB uint8 `(height, width, 3)`.
         film: of `train.film.FILMS`.
         seed: of the first result, which is the one that a user gets.
         seeds: how many results there are.
     """
-    import torch
-
-    from colorization.color import colorfulness
-
-    from ..metrics.knowledge import cell_chroma, chroma_energies, skin_error
-    from ..metrics.pixels import psnr
-
     luma = film_luma(original, film)
     predictions = pipeline(luma, seed=seed, num_images_per_prompt=seeds, output_type="chroma").images
     pictures = torch.cat([to_tensor(prediction.render(luma)) for prediction in predictions])
@@ -115,14 +119,6 @@ def measure(arguments: argparse.Namespace) -> list[Entry]:
     Raises:
         ValueError: no such data set, or no color photograph in it.
     """
-    from tqdm import tqdm
-
-    from colorization import ColorizationPipeline
-
-    from ..colorizers import load_quietly
-    from ..metrics.gray import is_gray
-    from ..photos import list_photos, photo_seed
-
     sources = list_photos(arguments.dataset)
     pipeline = load_quietly(arguments.model)
     if not isinstance(pipeline, ColorizationPipeline):
@@ -208,7 +204,6 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.run:
         if arguments.dataset is None:
             raise ValueError("argument --dataset: is needed with --run")
-        share_cores()
         record(measure(arguments), arguments.ledger)
     print(show_sections(sections(read_entries(STUDY, arguments.ledger))), end="")
     return 0

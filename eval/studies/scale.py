@@ -29,12 +29,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image, ImageOps
+from tqdm import tqdm
 
-from colorization.command_line import at_least, share_cores
+from colorization.command_line import at_least
 
+from ..__main__ import main
 from ..files import package_versions
+from ..metrics.inception import FEATURES as INCEPTION_FEATURES
+from ..metrics.inception import kernel_inception_distance
+from ..metrics.lite2 import FEATURES as LITE2_FEATURES
+from ..publish_metric import METRICS
 from ..runs import OUTPUT
+from ..summary import feature_metrics, frechet_metric
 from ..tables import Cell, Row, Table
 from .examples import EXAMPLES
 from .ledger import Entry, read_entries, record
@@ -83,8 +91,6 @@ def fade(pixels: np.ndarray, index: int) -> np.ndarray:
 
 def write_pictures(folder: Path, count: int, size: int) -> None:
     """Originals and outputs as JPEG files in `folder`/reference and `folder`/images."""
-    from tqdm import tqdm
-
     (folder / "reference").mkdir(parents=True)
     (folder / "images").mkdir()
     for index in tqdm(range(count), desc="pictures", unit="picture"):
@@ -95,7 +101,6 @@ def write_pictures(folder: Path, count: int, size: int) -> None:
 
 def random_inception_weights() -> dict:
     """A state dict of the FID network: normal weights that keep the activations' scale, always the same."""
-    import torch
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
     class Untrained(FeatureExtractorInceptionV3):
@@ -118,8 +123,6 @@ def random_inception_weights() -> dict:
 
 def run_score(folder: Path) -> None:
     """`python -m eval score` of the pictures, with a cache."""
-    from ..__main__ import main
-
     words = ["score", folder / "images", "--reference", folder / "reference", "--cache", folder / "cache"]
     if main([*map(str, words), "--inception-weights", str(folder / "inception.pth")]) != 0:
         raise RuntimeError("the pictures could not be scored")
@@ -127,11 +130,6 @@ def run_score(folder: Path) -> None:
 
 def run_statistics(folder: Path) -> None:
     """Metrics of features in files, as `score` takes them of each row once the pictures have been measured."""
-    from ..metrics.inception import FEATURES as INCEPTION_FEATURES
-    from ..metrics.inception import kernel_inception_distance
-    from ..metrics.lite2 import FEATURES as LITE2_FEATURES
-    from ..summary import feature_metrics, frechet_metric
-
     count = int((folder / "count").read_text())
     rng = np.random.default_rng(0)
     files = {}
@@ -149,11 +147,7 @@ def run_statistics(folder: Path) -> None:
 
 def run_evaluate(folder: Path) -> None:
     """FID through `evaluate.load`."""
-    share_cores()
-    import evaluate
-    from tqdm import tqdm
-
-    from ..publish_metric import METRICS
+    import evaluate  # here alone: the other cases' peak memory is without it
 
     metric = evaluate.load(str(METRICS / "fid"), weights=str(folder / "inception.pth"))
     names = sorted(file.name for file in (folder / "images").glob("*.jpg"))
@@ -215,8 +209,6 @@ def measure(cases: Sequence[str], count: int, size: int, save: Callable[[str, di
         size: their side in pixels.
         save: called with each name of `RUNNERS` and its result, as soon as it is there.
     """
-    import torch
-
     with tempfile.TemporaryDirectory(prefix="eval-scale-") as name:
         folder = Path(name)
         (folder / "count").write_text(str(count))

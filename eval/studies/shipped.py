@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from colorization.loading import EMBEDDED_DIRECTORY, EMBEDDED_MODEL
+from colorization.sampling import default_sampler
 
 from ..choosing import choose_setting, explain_choice
 from ..columns import METRICS
@@ -168,7 +169,5 @@ def _default(config: dict, name: str):
     """A model's default; where it names no sampler, the scheduler's noise scale decides."""
     if name != "default_sampler" or config[name]:
         return config[name]
-    from colorization.sampling import default_sampler
-
     scheduler = read_json(EMBEDDED_DIRECTORY / "scheduler" / "scheduler_config.json")
     return default_sampler(scheduler["noise_scale"])

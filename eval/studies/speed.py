@@ -18,6 +18,11 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from colorization import load_pipeline
+from colorization.batch_run import colorize_files
+from colorization.files import Report, Task
+from colorization.image_io import read_image, write_image
+
 from ..files import package_versions
 from ..runs import OUTPUT
 from .examples import make_photo
@@ -52,9 +57,6 @@ def peak_gigabytes() -> float:
 
 def time_photo(width: int, height: int, repeats: int) -> dict:
     """File to file, after loading: the median of `repeats` calls that follow a first one, which is told apart."""
-    from colorization import load_pipeline
-    from colorization.image_io import read_image, write_image
-
     pipeline = load_pipeline("embedded", device="cpu")
     pipeline.set_progress_bar_config(disable=True)
     with tempfile.TemporaryDirectory() as name:
@@ -76,10 +78,6 @@ def time_photo(width: int, height: int, repeats: int) -> dict:
 
 def time_folder(steps: int, count: int) -> dict:
     """A folder of 768-pixel photographs of three shapes through the command line's own batching."""
-    from colorization import load_pipeline
-    from colorization.batch_run import colorize_files
-    from colorization.files import Report, Task
-
     shapes = ((768, 512), (512, 768), (768, 576))
     start = time.perf_counter()
     pipeline = load_pipeline("embedded", device="cpu")
@@ -123,9 +121,6 @@ CASES: dict[str, Callable[[], dict]] = {
 
 def print_case(name: str) -> None:
     """Run a case in this process and print what it measured."""
-    from colorization.command_line import share_cores
-
-    share_cores()
     print(json.dumps(CASES[name]()))
 
 
