@@ -834,6 +834,7 @@ def start_from_sd(folder: Path, base: Path) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_two_processes_train_the_same_adapter_as_one_with_twice_the_batch(tmp_path, stock_sd_folder):
     def adapter(name: str, count: int, batch: int) -> dict[str, torch.Tensor]:
         flags = [*start_from_sd(tmp_path / name, stock_sd_folder), "--run.batch_size", str(batch)]
