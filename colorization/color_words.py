@@ -1,10 +1,12 @@
-"""Basic color words of pixels and photographs, for captions and for measuring whether a prompt was followed.
+"""Color words of pixels and photographs, for captions and for measuring whether a prompt was followed.
 
 Pixels are named in OKLCh, the polar form of OKLab (Ottosson 2020): lightness L in [0, 1], chroma C (0 is gray, sRGB
-ends near 0.32), hue h in degrees. The limits between the words are set by hand on the named colors of CSS.
+ends near 0.32), hue h in degrees. Eleven basic words share all colors among them; some shades have a word of their own
+beside. The limits are set by hand on the named colors of CSS and, for shades, on those of the XKCD color survey.
 """
 
 import re
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,7 +16,24 @@ from .color import srgb_to_linear
 
 COLOR_WORDS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white", "gray")
 _INDEX = {word: index for index, word in enumerate(COLOR_WORDS)}
-_COLOR_WORD = re.compile(rf"\b(?:{'|'.join(COLOR_WORDS)}|grey)\b")
+
+# Shades that people name, each with its region: lightness, chroma and hue, from (included) to (excluded).
+SHADES = {
+    "navy": ((0.12, 0.33), (0.05, 0.4), (240, 285)),
+    "teal": ((0.35, 0.65), (0.05, 0.4), (175, 215)),
+    "turquoise": ((0.65, 0.92), (0.06, 0.4), (170, 205)),
+    "lavender": ((0.68, 0.95), (0.025, 0.13), (280, 315)),
+    "maroon": ((0.2, 0.39), (0.07, 0.4), (355, 35)),
+    "crimson": ((0.39, 0.62), (0.14, 0.4), (5, 28)),
+    "ginger": ((0.48, 0.72), (0.09, 0.15), (45, 70)),
+    "gold": ((0.66, 0.92), (0.125, 0.4), (75, 100)),
+    "blond": ((0.68, 0.93), (0.072, 0.125), (74, 92)),
+    "khaki": ((0.68, 0.93), (0.072, 0.125), (92, 116)),
+    "beige": ((0.74, 0.98), (0.022, 0.072), (60, 110)),
+    "olive": ((0.35, 0.65), (0.06, 0.2), (100, 130)),
+    "silver": ((0.72, 0.89), (0, 0.02), (0, 360)),
+}
+_COLOR_WORD = re.compile(rf"\b(?:{'|'.join((*COLOR_WORDS, *SHADES))}|grey|blonde)\b")
 
 # Linear sRGB -> cone responses -> OKLab.
 _RGB_TO_LMS = (
@@ -34,6 +53,7 @@ _CENTER_SPREAD = 0.35  # standard deviation of the object's weight; the picture'
 _GRAY_WEIGHT = 0.35  # of a gray pixel of the object, relative to a vivid one
 _VIVID_CHROMA = 0.12  # chroma from which on a pixel counts fully
 _CONTRAST = 0.5  # how much a color speaks against being the object's when it fills the border
+_SHADE_SHARE = 0.4  # of the pixels of a basic color, from which on a shade is a name of them all
 
 
 def srgb_to_oklch(rgb: np.ndarray) -> np.ndarray:
@@ -63,8 +83,7 @@ def name_colors(rgb: np.ndarray) -> np.ndarray:
     light, dark = lightness >= 0.85, lightness < 0.5
 
     def hues(start: float, end: float) -> np.ndarray:
-        """Whether the hue lies in [start, end), counted upward through 0 if need be."""
-        return (hue - start) % 360 < (end - start) % 360
+        return _between(hue, start, end)
 
     magenta_red, red, orange, yellow = hues(335, 12), hues(12, 35), hues(35, 80), hues(80, 116)
     rules = [  # the first that holds counts
@@ -93,6 +112,19 @@ def name_colors(rgb: np.ndarray) -> np.ndarray:
     return np.select([holds for _, holds in rules], [_INDEX[word] for word, _ in rules])
 
 
+def _between(hue: np.ndarray, start: float, end: float) -> np.ndarray:
+    """Whether a hue lies in [start, end), counted upward through 0 if need be; 0 to 360 holds them all."""
+    return (hue - start) % 360 < ((end - start) % 360 or 360)
+
+
+def in_shade(rgb: np.ndarray, shade: str) -> np.ndarray:
+    """Which pixels a word of `SHADES` fits: bool `(...)` of uint8 `(..., 3)`. No pixel fits two."""
+    lightness, chroma, hue = np.moveaxis(srgb_to_oklch(rgb), -1, 0)
+    (darkest, lightest), (dullest, purest), (start, end) = SHADES[shade]
+    fits = (darkest <= lightness) & (lightness < lightest) & (dullest <= chroma) & (chroma < purest)
+    return fits & _between(hue, start, end)
+
+
 def main_color(rgb: np.ndarray, weights: np.ndarray | None = None) -> str:
     """The word of most pixels.
 
@@ -116,11 +148,31 @@ def _shares(rgb: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
     return counts / counts.sum()
 
 
+@dataclass(frozen=True)
+class PhotoColors:
+    """What the colors of a photograph may be called, the basic word first and then its shade, if it has one.
+
+    Args:
+        object: of what is in the middle.
+        background: of the border.
+    """
+
+    object: tuple[str, ...]
+    background: tuple[str, ...]
+
+
 def object_and_background_colors(image: Image.Image) -> tuple[str, str]:
+    """Basic color words of what is in the middle of a picture, and of its border; see :func:`photo_colors`."""
+    colors = photo_colors(image)
+    return colors.object[0], colors.background[0]
+
+
+def photo_colors(image: Image.Image) -> PhotoColors:
     """Color words of what is in the middle of a picture, and of its border.
 
     For the object, pixels count by nearness to the center and by chroma (few objects are remembered as gray), and a
-    color that fills the border counts less. The background is the word of most border pixels.
+    color that fills the border counts less. The background is the word of most border pixels. A shade is added where
+    it is that of many pixels of the basic word.
     """
     rgb = np.array(_shrink(image))
     height, width = rgb.shape[:2]
@@ -132,9 +184,19 @@ def object_and_background_colors(image: Image.Image) -> tuple[str, str]:
     background = _shares(rgb, border)
 
     vividness = np.clip(srgb_to_oklch(rgb)[..., 1] / _VIVID_CHROMA, _GRAY_WEIGHT, 1)
-    center = np.exp(-(y**2 + x**2) / (2 * _CENTER_SPREAD**2))
-    scores = _shares(rgb, center * vividness) - _CONTRAST * background
-    return COLOR_WORDS[int(scores.argmax())], COLOR_WORDS[int(background.argmax())]
+    middle = np.exp(-(y**2 + x**2) / (2 * _CENTER_SPREAD**2)) * vividness
+    scores = _shares(rgb, middle) - _CONTRAST * background
+    return PhotoColors(
+        _with_shade(rgb, int(scores.argmax()), middle), _with_shade(rgb, int(background.argmax()), border)
+    )
+
+
+def _with_shade(rgb: np.ndarray, word: int, weights: np.ndarray) -> tuple[str, ...]:
+    """A basic word by its number, and the shade that has most of its pixels' weight, if enough."""
+    weights = weights * (name_colors(rgb) == word)
+    shares = {shade: weights[in_shade(rgb, shade)].sum() for shade in SHADES}
+    shade = max(shares, key=shares.get)
+    return (COLOR_WORDS[word], *([shade] if shares[shade] > _SHADE_SHARE * weights.sum() else []))
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -152,6 +214,16 @@ def _shrink(image: Image.Image) -> Image.Image:
     return to_rgb(image).resize(size, Image.Resampling.BOX)
 
 
+def label_words(label: str) -> str:
+    """ "garbage truck" of "Garbage_Truck"."""
+    return " ".join(label.lower().replace("_", " ").split())
+
+
+def names_color(text: str) -> bool:
+    """Whether a lower-case text has a word of `COLOR_WORDS` or `SHADES`, standing alone."""
+    return _COLOR_WORD.search(text) is not None
+
+
 def palette_caption(image: Image.Image, label: str = "") -> str:
     """A caption of a label and measured colors: "blue jellyfish, black background", or "mostly blue, ..." without one.
 
@@ -163,8 +235,8 @@ def palette_caption(image: Image.Image, label: str = "") -> str:
 
 def compose_caption(color: str, background: str, label: str = "") -> str:
     """:func:`palette_caption` of an object's and a background's color words that were measured before."""
-    label = " ".join(label.lower().replace("_", " ").split())
+    label = label_words(label)
     if not label:
         return f"mostly {color}" if color == background else f"mostly {color}, {background} background"
-    subject = label if _COLOR_WORD.search(label) else f"{color} {label}"
+    subject = label if names_color(label) else f"{color} {label}"
     return f"{subject}, {background} background"

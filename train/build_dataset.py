@@ -56,8 +56,8 @@ def build_parser() -> argparse.ArgumentParser:
         action="append",
         metavar="NAME",
         help="blip-large, blip-base, another BLIP's Hub id or folder; palette: color words measured from the pixels, "
-        "with the label, or appended to BLIP's caption if both are named (blip-large,palette); none: the source's "
-        "own captions (default: blip-large)",
+        "with the label, or appended to BLIP's caption if both are named (blip-large,palette); forms: the same, with "
+        "shades (navy, beige), each in one of several forms; none: the source's own captions (default: blip-large)",
     )
     parser.add_argument(
         "--min-saturation",
@@ -145,6 +145,7 @@ def _finish(
         "license": arguments.license or license_of(arguments.source, splits),
         "captioner": captions.model_name,
         "palette": captions.palette,
+        "forms": captions.forms,
         "min_saturation": filters.min_saturation,
         "min_colorfulness": filters.min_colorfulness,
         "gray_limit": GRAY_LIMIT,

@@ -8,10 +8,14 @@ from PIL import Image, ImageColor, ImageDraw
 from colorization.color import rgb_to_lab
 from colorization.color_words import (
     COLOR_WORDS,
+    SHADES,
+    PhotoColors,
+    in_shade,
     main_color,
     name_colors,
     object_and_background_colors,
     palette_caption,
+    photo_colors,
     srgb_to_oklch,
 )
 
@@ -27,6 +31,24 @@ NAMED = {
     "black": "black",
     "white": "white whitesmoke snow ivory aliceblue",
     "gray": "gray dimgray silver lightgray darkgray slategray",
+}
+
+
+# Colors of CSS, and of the XKCD survey where CSS has none of the name or one that nobody else calls so.
+SHADE_COLORS = {
+    "navy": "navy #01153e midnightblue",
+    "teal": "teal darkcyan #029386",
+    "turquoise": "turquoise mediumturquoise #06c2ac",
+    "lavender": "lavender #c79fef",
+    "maroon": "maroon #650021",
+    "crimson": "crimson #8c000f",
+    "ginger": "#b06500 #c07840",
+    "gold": "gold goldenrod #dbb40c",
+    "blond": "#e0c080 #c8a468",
+    "khaki": "khaki darkkhaki #aaa662",
+    "beige": "beige #e6daa6 antiquewhite",
+    "olive": "olive darkolivegreen #6e750e",
+    "silver": "silver #c5c9c7",
 }
 
 
@@ -54,6 +76,29 @@ def test_every_color_has_one_word():
     grays = name_colors(np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1))
     words = [COLOR_WORDS[index] for index in grays]
     assert list(dict.fromkeys(words)) == ["black", "gray", "white"]  # in this order and nothing else
+
+
+@pytest.mark.parametrize("shade", SHADES)
+def test_shades_fit_their_colors_and_no_others(shade):
+    for name in SHADE_COLORS[shade].split():
+        assert [word for word in SHADES if in_shade(pixel(name), word)] == [shade], name
+    for name in "red orange yellow green blue purple hotpink saddlebrown black white gray".split():
+        assert not in_shade(pixel(name), shade)
+
+
+def test_no_color_has_two_shades():
+    levels = np.arange(0, 256, 15, dtype=np.uint8)
+    cube = np.stack(np.meshgrid(levels, levels, levels), axis=-1)
+    assert sum(in_shade(cube, shade).astype(int) for shade in SHADES).max() == 1
+
+
+def test_photo_colors_name_shades():
+    assert photo_colors(disk("navy", "khaki")) == PhotoColors(("blue", "navy"), ("yellow", "khaki"))
+    assert photo_colors(disk("red", "gray")) == PhotoColors(("red",), ("gray",))
+    # A shade that only a small part of the color's pixels has does not name it.
+    image = disk("blue", "gray")
+    ImageDraw.Draw(image).rectangle((50, 40, 60, 50), fill="navy")
+    assert photo_colors(image).object == ("blue",)
 
 
 def test_oklch():
@@ -109,6 +154,7 @@ def test_any_size_and_mode():
         ("Garbage_Truck", "blue garbage truck, black background"),
         (" Blue  Jay ", "blue jay, black background"),
         ("grey_whale", "grey whale, black background"),
+        ("navy dress", "navy dress, black background"),
         ("redshank", "blue redshank, black background"),  # a word only where it stands alone
         ("", "mostly blue, black background"),
     ],

@@ -162,6 +162,13 @@ def test_captions_and_labels_of_the_source(tmp_path):
     assert "license: cc0-1.0" in (tmp_path / "out" / "README.md").read_text()
     assert run(*options, "--captioner", "palette") == 0
     assert load(tmp_path / "out")["train"][1]["caption"].startswith("mostly ")
+    assert run(*options, "--captioner", "forms") == 0
+    forms = load(tmp_path / "out")["train"]
+    assert forms[0]["caption"].startswith("a cat") and forms[1]["caption"] not in ("", "a cat")
+    assert set(forms["caption_source"]) == {"forms"}
+    assert "in one of several forms" in (tmp_path / "out" / "README.md").read_text()
+    assert run(*options, "--captioner", "forms") == 0
+    assert load(tmp_path / "out")["train"]["caption"] == forms["caption"]
 
 
 def test_folder_of_images(tmp_path):
@@ -207,6 +214,7 @@ def test_bad_arguments(source, tmp_path, capsys):
         ({"--output": source}, "must not be the source"),
         ({"--captioner": "blip-large,blip-base"}, "only one model"),
         ({"--captioner": "none,palette"}, "cannot be combined"),
+        ({"--captioner": "palette,forms"}, "only one of"),
         ({"--captioner": tmp_path / "foreign"}, "cannot load caption model"),
         ({"--min-saturation": "-1"}, "at least 0"),
         ({"--push-to-hub": "user/name"}, ""),
@@ -231,6 +239,6 @@ def test_verdicts_and_captioner_names():
 
 def test_measures():
     red = measure(Image.new("RGB", (20, 10), (255, 0, 0)))
-    assert red["saturation"] == 1 and red["channel_difference"] == 255 and red["palette"] == ("red", "red")
+    assert red["saturation"] == 1 and red["channel_difference"] == 255 and red["palette"] == (("red",), ("red",))
     black = measure(Image.new("RGB", (20, 10)))
     assert black["saturation"] == 0 and black["channel_difference"] == 0 and black["colorfulness"] == 0

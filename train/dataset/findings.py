@@ -15,6 +15,8 @@ from colorization.captioning import load_captioner
 from ..sources import UnreadablePhoto, image_bytes, open_photo
 from .measures import Filters, measure, upright
 
+MEASURES = "measures with shades"  # kind of finding; another name whenever `measure` gives something else
+
 
 class Findings:
     """Measures and captions by image, in JSON lines; one file per process, appended to and flushed.
@@ -66,14 +68,14 @@ def key_of(data: bytes) -> str:
 
 def find_measures(data: bytes, key: str, findings: Findings) -> tuple[dict, Image.Image | None]:
     """Measures of an image, and the photograph if it had to be decoded for them."""
-    measures, photo = findings.get(key, "measures"), None
+    measures, photo = findings.get(key, MEASURES), None
     if measures is None:
         try:
             photo = upright(open_photo(data))
             measures = measure(photo)
         except UnreadablePhoto as error:
             measures = {"error": error.cause}
-        findings.add("measures", {key: measures})
+        findings.add(MEASURES, {key: measures})
     return measures, photo
 
 

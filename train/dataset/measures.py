@@ -7,7 +7,7 @@ import torch
 from PIL import Image, ImageOps
 
 from colorization.color import colorfulness
-from colorization.color_words import object_and_background_colors, to_rgb
+from colorization.color_words import photo_colors, to_rgb
 
 GRAY_LIMIT = 12  # of 255; JPEG compression gives gray photographs differences of a few units
 MEASURED_SIDE = 512  # pixels
@@ -59,9 +59,10 @@ def measure(photo: Image.Image) -> dict:
 
     Returns:
         "saturation": mean HSV saturation in [0, 1]; "colorfulness" of Hasler and Suesstrunk; "channel_difference":
-        99th percentile of the difference between a pixel's largest and smallest channel, 0 to 255; "palette": color
-        words of object and background.
+        99th percentile of the difference between a pixel's largest and smallest channel, 0 to 255; "palette": words
+        of the object's and of the background's color, see :func:`colorization.color_words.photo_colors`.
     """
+    colors = photo_colors(photo)
     small = photo.copy()
     small.thumbnail((MEASURED_SIDE, MEASURED_SIDE), Image.Resampling.BOX)
     rgb = np.array(small)
@@ -72,5 +73,5 @@ def measure(photo: Image.Image) -> dict:
         "saturation": float((difference / np.maximum(largest, 1)).mean()),
         "colorfulness": float(colorfulness(tensor)),
         "channel_difference": float(np.percentile(difference, 99)),
-        "palette": object_and_background_colors(photo),
+        "palette": (colors.object, colors.background),
     }

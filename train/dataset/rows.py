@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import datasets
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
@@ -16,10 +17,11 @@ from colorization.captioning import CAPTION_MODELS
 from colorization.color_words import compose_caption
 
 from ..sources import Source, UnreadablePhoto, file_name, image_bytes, open_photo
-from .findings import Findings, find_measures, key_of
+from .findings import MEASURES, Findings, find_measures, key_of
+from .forms import draw_caption
 from .measures import Counts, Filters, upright
 
-PALETTE, NO_CAPTIONER = "palette", "none"
+PALETTE, FORMS, NO_CAPTIONER = "palette", "forms", "none"
 
 _SHARD_BYTES = 500_000_000
 _ROW_GROUP_BYTES = 32_000_000  # of images; readers hold a row group in memory
@@ -33,21 +35,25 @@ class Captions:
     Args:
         model: name of the BLIP model, or None.
         palette: whether measured color words are used: appended to BLIP's caption, or with the label instead of it.
+        forms: whether each caption has a form of its own, with measured color words; drawn by the photograph's bytes.
     """
 
     model: str | None = None
     palette: bool = False
+    forms: bool = False
 
     @classmethod
     def parse(cls, names: list[str]) -> "Captions":
         """From the names given to `--captioner`; ValueError if they do not go together."""
-        models = [name for name in dict.fromkeys(names) if name not in (PALETTE, NO_CAPTIONER)]
+        models = [name for name in dict.fromkeys(names) if name not in (PALETTE, FORMS, NO_CAPTIONER)]
         if len(models) > 1:
             raise ValueError(f"only one model can write captions, got {' and '.join(models)}")
         if NO_CAPTIONER in names and set(names) != {NO_CAPTIONER}:
             raise ValueError(f"{NO_CAPTIONER!r} cannot be combined with others")
+        if PALETTE in names and FORMS in names:
+            raise ValueError(f"only one of {PALETTE!r} and {FORMS!r} can be named: both use the measured color words")
         model = CAPTION_MODELS.get(models[0], models[0]) if models else None
-        return cls(model, PALETTE in names)
+        return cls(model, PALETTE in names, FORMS in names)
 
     @property
     def model_name(self) -> str | None:
@@ -58,22 +64,31 @@ class Captions:
     def description(self) -> str:
         """For the data set's card."""
         measured = "color words measured from the pixels (of the middle and of the border)"
+        base = f"Written by `{self.model_name}` from the color photograph (beam search, no sampling)"
+        if self.forms:
+            base = base if self.model else "The source's own, or else the label"
+            return f"{base}, with {measured}, each in one of several forms."
         if self.model:
-            text = f"Written by `{self.model_name}` from the color photograph (beam search, no sampling)"
-            return f"{text}, with {measured} appended." if self.palette else f"{text}."
+            return f"{base}, with {measured} appended." if self.palette else f"{base}."
         return f"The label with {measured}." if self.palette else "The source's own, empty where it has none."
 
     def of(self, row: dict, key: str, label: str, findings: Findings) -> tuple[str, str]:
         """Caption of a row and what made it."""
-        if not self.model and not self.palette:
-            caption = row.get("caption")
-            return (caption, "source") if isinstance(caption, str) and caption else ("", NO_CAPTIONER)
+        own = row.get("caption")
+        own = own if isinstance(own, str) else ""
+        if not self.model and not self.palette and not self.forms:
+            return (own, "source") if own else ("", NO_CAPTIONER)
         caption = findings.get(key, self.model) if self.model else None
-        if self.palette:
-            palette = findings.get(key, "measures")["palette"]
-            colors = compose_caption(*palette, "" if self.model else label)
+        if self.forms:
+            caption = own if caption is None else caption
+            rng = np.random.default_rng(int(key, 16))  # the same photograph always gets the same form
+            caption = draw_caption(rng, label, *findings.get(key, MEASURES)["palette"], caption)
+        elif self.palette:
+            (color, *_), (background, *_) = findings.get(key, MEASURES)["palette"]
+            colors = compose_caption(color, background, "" if self.model else label)
             caption = f"{caption}, {colors}" if caption else colors
-        return caption, "+".join(filter(None, [self.model_name, PALETTE if self.palette else None]))
+        made_by = [self.model_name, PALETTE if self.palette else None, FORMS if self.forms else None]
+        return caption, "+".join(filter(None, made_by))
 
 
 def output_features(split: datasets.Dataset) -> datasets.Features:
