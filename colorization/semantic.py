@@ -59,6 +59,21 @@ def _block(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequentia
     )
 
 
+class _Residual(nn.Module):
+    """A block whose output is added to its input."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.block = _block(channels, channels)
+
+    def forward(self, planes: torch.Tensor) -> torch.Tensor:
+        return planes + self.block(planes)
+
+
+def _level(*blocks: nn.Module, channels: int, depth: int) -> nn.Sequential:
+    return nn.Sequential(*blocks, *(_Residual(channels) for _ in range(depth - 1)))
+
+
 def _upsample(planes: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return F.interpolate(planes, size=like.shape[-2:], mode="bilinear", align_corners=False)
 
@@ -88,6 +103,7 @@ class SemanticEncoder(ModelMixin, ConfigMixin):
     Args:
         architecture (`str`): a network of timm, built without weights.
         widths (`tuple[int, int, int]`): of the decoder at strides 8, 16 and 32, multiples of 8.
+        depth (`int`): of the decoder's levels; each has one less residual block at its end.
         bins (`int`): bins along a* and along b*.
         bin_width (`float`): of a bin, in CIELAB.
     """
@@ -99,6 +115,7 @@ class SemanticEncoder(ModelMixin, ConfigMixin):
         widths: tuple[int, int, int] = (96, 160, 192),
         bins: int = 13,
         bin_width: float = 10.0,
+        depth: int = 1,
     ):
         import timm  # takes a second with all that it imports, which models without this component need not spend
 
@@ -114,9 +131,9 @@ class SemanticEncoder(ModelMixin, ConfigMixin):
         self.stem = _block(1, 32, stride=2)
         self.project = nn.ModuleList([nn.Conv2d(stages[0], 64, 1), nn.Conv2d(stages[1], 128, 1)])
         self.whole = nn.Sequential(nn.Linear(stages[2], coarse), nn.SiLU())  # the photograph as a whole
-        self.coarse = nn.Sequential(nn.Conv2d(stages[2], coarse, 1), _block(coarse, coarse))
-        self.middle = _block(coarse + 128, middle)
-        self.fine = nn.Sequential(_block(middle + 64 + 32, fine), _block(fine, fine))
+        self.coarse = _level(nn.Conv2d(stages[2], coarse, 1), _block(coarse, coarse), channels=coarse, depth=depth)
+        self.middle = _level(*_block(coarse + 128, middle), channels=middle, depth=depth)
+        self.fine = _level(_block(middle + 64 + 32, fine), _block(fine, fine), channels=fine, depth=depth)
         self.chroma_head = nn.Conv2d(fine, 2, 1)
         self.bins_head = nn.Conv2d(fine, bins**2, 1)
 

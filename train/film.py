@@ -15,10 +15,10 @@ from colorization.color import LUMA_WEIGHTS, merge_luma_chroma, rgb_to_chroma
 # Sensitivities to red, green and blue of the kinds of film that pictures are evaluated on.
 FILMS = {"pan": LUMA_WEIGHTS, "ortho": (0.0, 0.5, 0.5), "blue": (0.0, 0.0, 1.0)}
 
-_GAMMA = (0.7, 1.4)
-_BLACK, _WHITE = (0.0, 0.12), (0.88, 1.0)  # where a faded print's darkest and lightest tones end
-_GRAIN = (0.0, 0.05)  # standard deviation
-_BLUR = (0.0, 0.006)  # standard deviation, as share of the picture's side
+GAMMA = (0.7, 1.4)
+BLACK, WHITE = (0.0, 0.12), (0.88, 1.0)  # where a faded print's darkest and lightest tones end
+GRAIN = (0.0, 0.05)  # standard deviation
+BLUR = (0.0, 0.006)  # standard deviation, as share of the picture's side
 _QUALITY = (40, 95)  # of JPEG
 _MIN_BLUR = 0.4  # pixels; a narrower Gaussian falls between the pixels and changes nothing
 
@@ -52,14 +52,14 @@ def draw_film(rng: np.random.Generator) -> Film:
     """A film at random: blue-sensitive, orthochromatic or of random sensitivities, a third each; six more draws."""
     kind, mixed = rng.integers(3), rng.dirichlet((1.0, 1.0, 1.0))
     weights = (FILMS["blue"], FILMS["ortho"], tuple(map(float, mixed)))[kind]
-    low, high = np.log(_GAMMA)
+    low, high = np.log(GAMMA)
     return Film(
         weights=weights,
         gamma=float(np.exp(rng.uniform(low, high))),
-        black=rng.uniform(*_BLACK),
-        white=rng.uniform(*_WHITE),
-        grain=rng.uniform(*_GRAIN),
-        blur=rng.uniform(*_BLUR),
+        black=rng.uniform(*BLACK),
+        white=rng.uniform(*WHITE),
+        grain=rng.uniform(*GRAIN),
+        blur=rng.uniform(*BLUR),
         quality=int(rng.integers(*_QUALITY)),
     )
 

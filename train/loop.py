@@ -270,13 +270,8 @@ def train(
         "cpu_seconds": round(cpu_seconds + cpu_time() - started_cpu, 1),
         "processes": accelerator.num_processes,
         "loss": state["loss"],
-        "device": _device_name(accelerator.device),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "diffusers": diffusers.__version__,
-            "transformers": transformers.__version__,
-        },
+        "device": device_name(accelerator.device),
+        "versions": versions(),
     }
 
 
@@ -284,9 +279,20 @@ def _kept(checkpoint: Path | None) -> str:
     return f"the last good checkpoint is {checkpoint}" if checkpoint else "no checkpoint had been saved"
 
 
-def _device_name(device: torch.device) -> str:
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that make the weights."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "diffusers": diffusers.__version__,
+        "transformers": transformers.__version__,
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """The accelerator's name, or the processor's with its threads."""
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+        return torch.cuda.getdevice_name(device)
     return f"{platform.machine()} {device.type}, {torch.get_num_threads()} threads"
 
 

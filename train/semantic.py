@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from diffusers.configuration_utils import FrozenDict
 from torch import nn
 from tqdm import trange
 
 from colorization.color import luma, rgb_to_lab
-from colorization.semantic import CELL, CHROMA_UNIT, SemanticEncoder, chroma_bin
+from colorization.semantic import CELL, CHROMA_UNIT, SemanticEncoder, SemanticOutput, chroma_bin
 
 from .backbone import imagenet_weights
 from .config import SemanticTraining
@@ -62,6 +63,21 @@ def cell_chroma(image: torch.Tensor) -> torch.Tensor:
     return F.avg_pool2d(rgb_to_lab(F.avg_pool2d(image, CELL // 2))[:, 1:], 2)
 
 
+def guess_errors(
+    output: SemanticOutput, chroma: torch.Tensor, config: FrozenDict
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """How far a guess is off, per sample: squared error of its mean, in `CHROMA_UNIT`, and cross-entropy of its bins.
+
+    Args:
+        output: the encoder's.
+        chroma: a* and b* that are to be guessed, `(batch, 2, h, w)`.
+        config: the encoder's.
+    """
+    squared = ((output.chroma - chroma) / CHROMA_UNIT).square().mean(dim=(1, 2, 3))
+    bins = chroma_bin(chroma, config.bins, config.bin_width)
+    return squared, F.cross_entropy(output.bins, bins, reduction="none").mean(dim=(1, 2))
+
+
 class GuessTask:
     """Mean chroma by squared error, its distribution by cross-entropy.
 
@@ -75,10 +91,7 @@ class GuessTask:
 
     def loss(self, network: nn.Module, batch: dict[str, torch.Tensor]) -> Loss:
         """Loss of a batch of :class:`GuessSamples`."""
-        output, target = network(batch["luma"]), batch["chroma"]
-        squared = ((output.chroma - target) / CHROMA_UNIT).square().mean(dim=(1, 2, 3))
-        bins = chroma_bin(target, self.network.config.bins, self.network.config.bin_width)
-        entropy = F.cross_entropy(output.bins, bins, reduction="none").mean(dim=(1, 2))
+        squared, entropy = guess_errors(network(batch["luma"]), batch["chroma"], self.network.config)
         per_sample = squared + self.bins_weight * entropy
         parts = {"chroma": squared.mean().detach(), "bins": entropy.mean().detach()}
         return Loss(per_sample.mean(), per_sample.detach(), None, parts)
