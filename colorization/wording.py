@@ -1,0 +1,130 @@
+"""The words for each photograph: the user's in those of the model, or what is seen where there are none."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .batching import one_per_image, resize_to_tensor
+from .naming import Sighting
+from .photo import Photo
+from .prompting import Vocabulary, translate, translate_negative
+from .semantic import CELL, SemanticOutput
+
+if TYPE_CHECKING:
+    import torch
+
+    from .jobs import Settings
+    from .pipeline import ColorizationPipeline
+
+
+@dataclass(frozen=True, eq=False)
+class Wording:
+    """What is said of one photograph.
+
+    Args:
+        asked, asked_negative: the prompts as the user gave them.
+        prompt, negative_prompt: as they are encoded.
+        notes: sentences on what is seen, what was understood and what was not.
+        sighting: what is seen; None where nobody looked, or nothing is worth saying.
+        understood: what the semantic encoder says of the photograph, where it has looked already; of a batch of 1.
+    """
+
+    asked: str
+    asked_negative: str
+    prompt: str
+    negative_prompt: str
+    notes: tuple[str, ...] = ()
+    sighting: Sighting | None = None
+    understood: SemanticOutput | None = None
+
+    @property
+    def steers(self) -> bool:
+        """Whether there is any prompt, the user's or the model's own."""
+        return bool(self.asked.strip() or self.prompt.strip())
+
+    def describe(self) -> dict[str, Any]:
+        """For settings and metadata: the prompts as asked for, and what was made of them where that differs."""
+        described: dict[str, Any] = {"prompt": self.asked, "negative_prompt": self.asked_negative}
+        if self.prompt != self.asked:
+            described["encoded_prompt"] = self.prompt
+        if self.negative_prompt != self.asked_negative:
+            described["encoded_negative_prompt"] = self.negative_prompt
+        if self.sighting is not None:
+            described["seen"] = self.sighting.as_dict()
+        return described | ({"notes": list(self.notes)} if self.notes else {})
+
+
+def seen_size(pipeline: "ColorizationPipeline", photo: Photo) -> tuple[int, int]:
+    """(width, height) at which the semantic encoder sees a photograph: 8 pixels per latent cell."""
+    width, height = (side // pipeline.vae_scale_factor * CELL for side in pipeline.model_size(*photo.size))
+    return width, height
+
+
+def find_words(
+    pipeline: "ColorizationPipeline",
+    photos: Sequence[Photo],
+    settings: "Settings",
+    prompt: str | Sequence[str] | None,
+    negative_prompt: str | Sequence[str] | None,
+    auto_prompt: bool,
+) -> list[Wording]:
+    """The words for each photograph.
+
+    Args:
+        pipeline: whose vocabulary and, for photographs without a prompt, whose naming head are used.
+        photos: read ones.
+        settings: of the call.
+        prompt, negative_prompt: one value or one per image; None is "", and the model's own negative prompt.
+        auto_prompt: whether an empty prompt becomes what is seen.
+
+    Raises:
+        ValueError: an argument of another form.
+    """
+    if not isinstance(auto_prompt, bool):
+        raise ValueError(f"`auto_prompt` must be True or False, got {auto_prompt!r}")
+    negative_prompt = pipeline.config.default_negative_prompt if negative_prompt is None else negative_prompt
+    prompts = one_per_image("prompt", "" if prompt is None else prompt, len(photos), str)
+    negatives = one_per_image("negative_prompt", negative_prompt, len(photos), str)
+    vocabulary = Vocabulary.of_config(pipeline.config.prompt_vocabulary)
+    # The remaining color of a faded photograph says more than what such things usually look like.
+    nameable = auto_prompt and pipeline.naming_head is not None and settings.severity == 1
+    looked = [index for index, own in enumerate(prompts) if nameable and not own.strip()]
+    seen = dict(zip(looked, _look(pipeline, [photos[index] for index in looked]), strict=True))
+    return [
+        _wording(own, negative, vocabulary, settings, *seen.get(index, (None, None)))
+        for index, (own, negative) in enumerate(zip(prompts, negatives, strict=True))
+    ]
+
+
+def _look(pipeline: "ColorizationPipeline", photos: Sequence[Photo]) -> list[tuple[SemanticOutput, Sighting | None]]:
+    """What the semantic encoder says of each photograph, and the naming head of that.
+
+    One by one, so that what is said of a photograph does not depend on what is beside it; all by one network before
+    the other, for they may have to take turns on the device.
+    """
+    outputs = [pipeline.semantic_encoder(_luma(pipeline, photo)) for photo in photos]
+    return [(output, pipeline.naming_head.sightings(output.coarse)[0]) for output in outputs]
+
+
+def _luma(pipeline: "ColorizationPipeline", photo: Photo) -> "torch.Tensor":
+    return resize_to_tensor(photo.luma, seen_size(pipeline, photo))[None, :1].to(pipeline._execution_device) / 2 + 0.5
+
+
+def _wording(
+    asked: str,
+    negative: str,
+    vocabulary: Vocabulary | None,
+    settings: "Settings",
+    understood: SemanticOutput | None,
+    sighting: Sighting | None,
+) -> Wording:
+    prompt, unwanted = translate(asked, vocabulary), translate_negative(negative, vocabulary)
+    text, notes = prompt.prompt, [*prompt.notes, *unwanted.notes]
+    if prompt.avoided and settings.guidance_scale == 1:
+        notes.append("a negative prompt has no effect at a guidance scale of 1")
+    if sighting is not None and settings.num_inference_steps == 0:
+        notes.append(sighting.sentence)  # the first guess takes no prompt
+    elif sighting is not None:
+        text = sighting.prompt
+        notes.append(f"{sighting.sentence}; colored as “{text}”")
+    return Wording(asked, negative, text, prompt.negative(unwanted.prompt), tuple(notes), sighting, understood)
