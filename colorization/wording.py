@@ -1,7 +1,7 @@
 """The words for each photograph: the user's in those of the model, or what is seen where there are none."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .batching import one_per_image, resize_to_tensor
@@ -27,6 +27,7 @@ class Wording:
         notes: sentences on what is seen, what was understood and what was not.
         sighting: what is seen; None where nobody looked, or nothing is worth saying.
         understood: what the semantic encoder says of the photograph, where it has looked already; of a batch of 1.
+        declined: whether the model could have said what it sees, but was not to.
     """
 
     asked: str
@@ -36,6 +37,7 @@ class Wording:
     notes: tuple[str, ...] = ()
     sighting: Sighting | None = None
     understood: SemanticOutput | None = None
+    declined: bool = False
 
     @property
     def steers(self) -> bool:
@@ -49,6 +51,8 @@ class Wording:
             described["encoded_prompt"] = self.prompt
         if self.negative_prompt != self.asked_negative:
             described["encoded_negative_prompt"] = self.negative_prompt
+        if self.declined:
+            described["auto_prompt"] = False
         if self.sighting is not None:
             described["seen"] = self.sighting.as_dict()
         return described | ({"notes": list(self.notes)} if self.notes else {})
@@ -87,13 +91,18 @@ def find_words(
     negatives = one_per_image("negative_prompt", negative_prompt, len(photos), str)
     vocabulary = Vocabulary.of_config(pipeline.config.prompt_vocabulary)
     # The remaining color of a faded photograph says more than what such things usually look like.
-    nameable = auto_prompt and pipeline.naming_head is not None and settings.severity == 1
-    looked = [index for index, own in enumerate(prompts) if nameable and not own.strip()]
+    nameable = pipeline.naming_head is not None and settings.severity == 1
+    wordless = [index for index, own in enumerate(prompts) if nameable and not own.strip()]
+    looked = wordless if auto_prompt else []
     seen = dict(zip(looked, _look(pipeline, [photos[index] for index in looked]), strict=True))
-    return [
+    wordings = [
         _wording(own, negative, vocabulary, settings, *seen.get(index, (None, None)))
         for index, (own, negative) in enumerate(zip(prompts, negatives, strict=True))
     ]
+    if not auto_prompt:
+        for index in wordless:
+            wordings[index] = replace(wordings[index], declined=True)
+    return wordings
 
 
 def _look(pipeline: "ColorizationPipeline", photos: Sequence[Photo]) -> list[tuple[SemanticOutput, Sighting | None]]:
