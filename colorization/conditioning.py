@@ -231,14 +231,12 @@ def _understand(pipeline: "ColorizationPipeline", jobs: Sequence[Job]) -> Semant
         looked = pipeline.semantic_encoder(seen)
     if len(unseen) == len(jobs):
         return looked
-    rows, parts = iter(range(len(unseen))), []
-    for job in jobs:
-        known = job.wording.understood
-        if known is None:
-            row = next(rows)
-            known = SemanticOutput(**{name: planes[row : row + 1] for name, planes in looked.items()})
-        parts.append(known)
-    return SemanticOutput(**{name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+    rows = iter(range(len(unseen)))
+    outputs = [(looked, next(rows)) if job in unseen else (job.wording.understood, 0) for job in jobs]
+    return SemanticOutput(
+        features=torch.stack([output.features[row] for output, row in outputs]),
+        chroma=torch.stack([output.chroma[row] for output, row in outputs]),
+    )
 
 
 # Hints

@@ -26,14 +26,15 @@ class Wording:
         prompt, negative_prompt: as they are encoded.
         notes: sentences on what is seen, what was understood and what was not.
         sighting: what is seen; None where nobody looked, or nothing is worth saying.
-        understood: what the semantic encoder says of the photograph, where it has looked already; of a batch of 1.
+        understood: features and chroma that the semantic encoder gives for the photograph, where it has looked
+            already; of a batch of 1.
         declined: whether the model could have said what it sees, but was not to.
     """
 
-    asked: str
-    asked_negative: str
-    prompt: str
-    negative_prompt: str
+    asked: str = ""
+    asked_negative: str = ""
+    prompt: str = ""
+    negative_prompt: str = ""
     notes: tuple[str, ...] = ()
     sighting: Sighting | None = None
     understood: SemanticOutput | None = None
@@ -93,47 +94,54 @@ def find_words(
     # The remaining color of a faded photograph says more than what such things usually look like.
     nameable = pipeline.naming_head is not None and settings.severity == 1
     wordless = [index for index, own in enumerate(prompts) if nameable and not own.strip()]
-    looked = wordless if auto_prompt else []
-    seen = dict(zip(looked, _look(pipeline, [photos[index] for index in looked]), strict=True))
-    wordings = [
-        _wording(own, negative, vocabulary, settings, *seen.get(index, (None, None)))
+    if auto_prompt:
+        seen = dict(zip(wordless, _look(pipeline, [photos[index] for index in wordless]), strict=True))
+    else:
+        seen = dict.fromkeys(wordless, Wording(declined=True))
+    return [
+        _put_words(seen.get(index, Wording()), own, negative, vocabulary, settings)
         for index, (own, negative) in enumerate(zip(prompts, negatives, strict=True))
     ]
-    if not auto_prompt:
-        for index in wordless:
-            wordings[index] = replace(wordings[index], declined=True)
-    return wordings
 
 
-def _look(pipeline: "ColorizationPipeline", photos: Sequence[Photo]) -> list[tuple[SemanticOutput, Sighting | None]]:
-    """What the semantic encoder says of each photograph, and the naming head of that.
+def _look(pipeline: "ColorizationPipeline", photos: Sequence[Photo]) -> list[Wording]:
+    """What the semantic encoder and the naming head say of each photograph, as yet without words.
 
     One by one, so that what is said of a photograph does not depend on what is beside it; all by one network before
     the other, for they may have to take turns on the device.
     """
     outputs = [pipeline.semantic_encoder(_luma(pipeline, photo)) for photo in photos]
-    return [(output, pipeline.naming_head.sightings(output.coarse)[0]) for output in outputs]
+    return [
+        Wording(
+            sighting=pipeline.naming_head.sightings(output.coarse)[0],
+            understood=SemanticOutput(features=output.features, chroma=output.chroma),  # the rest is large
+        )
+        for output in outputs
+    ]
 
 
 def _luma(pipeline: "ColorizationPipeline", photo: Photo) -> "torch.Tensor":
     return resize_to_tensor(photo.luma, seen_size(pipeline, photo))[None, :1].to(pipeline._execution_device) / 2 + 0.5
 
 
-def _wording(
-    asked: str,
-    negative: str,
-    vocabulary: Vocabulary | None,
-    settings: "Settings",
-    understood: SemanticOutput | None,
-    sighting: Sighting | None,
+def _put_words(
+    seen: Wording, asked: str, negative: str, vocabulary: Vocabulary | None, settings: "Settings"
 ) -> Wording:
+    """The words for a photograph of which this is seen."""
     prompt, unwanted = translate(asked, vocabulary), translate_negative(negative, vocabulary)
     text, notes = prompt.prompt, [*prompt.notes, *unwanted.notes]
     if prompt.avoided and settings.guidance_scale == 1:
         notes.append("a negative prompt has no effect at a guidance scale of 1")
-    if sighting is not None and settings.num_inference_steps == 0:
-        notes.append(sighting.sentence)  # the first guess takes no prompt
-    elif sighting is not None:
-        text = sighting.prompt
-        notes.append(f"{sighting.sentence}; colored as “{text}”")
-    return Wording(asked, negative, text, prompt.negative(unwanted.prompt), tuple(notes), sighting, understood)
+    if seen.sighting is not None and settings.num_inference_steps == 0:
+        notes.append(seen.sighting.sentence)  # the first guess takes no prompt
+    elif seen.sighting is not None:
+        text = seen.sighting.prompt
+        notes.append(f"{seen.sighting.sentence}; colored as “{text}”")
+    return replace(
+        seen,
+        asked=asked,
+        asked_negative=negative,
+        prompt=text,
+        negative_prompt=prompt.negative(unwanted.prompt),
+        notes=tuple(notes),
+    )
