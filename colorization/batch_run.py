@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from .files import Report, Task
+from .files import Report, Task, shown
 from .hints import Hint, check_inside
 from .image_io import read_image, write_image
 from .photo import Photo
@@ -76,13 +76,21 @@ class FileSource:
 
 @dataclass(frozen=True)
 class FileSink:
-    """The results of tasks, and the report of what became of them."""
+    """The results of tasks, and the report of what became of them.
+
+    Args:
+        report: of the run.
+        verbose: whether the notes on each photograph are printed.
+    """
 
     report: Report
+    verbose: bool = False
 
     def write(self, item: Task, photo: Photo, prediction: ChromaPrediction) -> None:
         item.target.parent.mkdir(parents=True, exist_ok=True)
         write_image(item.target, prediction.render(photo.luma), source=photo, settings=prediction.settings)
+        for note in prediction.settings.get("notes", ()) if self.verbose else ():
+            tqdm.write(f"{shown(item.source)}: {note}")
 
     def succeed(self, item: Task) -> None:
         self.report.done += 1
@@ -226,6 +234,11 @@ def colorize_all(pipeline, source: Source, sink: Sink, batch_size: int | None = 
             reader.shutdown(wait=False, cancel_futures=True)
 
 
-def colorize_files(pipeline, tasks: list[Task], report: Report, batch_size: int | None = None, **settings) -> None:
-    """Color every task's file with one pipeline; `report` counts what became of them. Otherwise as `colorize_all`."""
-    colorize_all(pipeline, FileSource(tasks), FileSink(report), batch_size, **settings)
+def colorize_files(
+    pipeline, tasks: list[Task], report: Report, batch_size: int | None = None, verbose: bool = False, **settings
+) -> None:
+    """Color every task's file with one pipeline; `report` counts what became of them. Otherwise as `colorize_all`.
+
+    With `verbose` the notes on each photograph are printed.
+    """
+    colorize_all(pipeline, FileSource(tasks), FileSink(report, verbose), batch_size, **settings)

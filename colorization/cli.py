@@ -38,6 +38,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--negative-prompt", type=encodable_text, metavar="TEXT", help="what to avoid (needs a guidance scale above 1)"
     )
     parser.add_argument(
+        "--auto-prompt",
+        action=argparse.BooleanOptionalAction,
+        help="without a prompt, color what the model is sure to see as such things are (default: yes, if it can)",
+    )
+    parser.add_argument(
         "--steps", type=at_least(0), metavar="N", help="sampling steps; 0 is a first guess (default: the model's)"
     )
     parser.add_argument(
@@ -60,6 +65,11 @@ def build_parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="CSV",
         help="colors for single pixels, each a line x,y,#rrggbb or FILE,x,y,#rrggbb",
+    )
+    parser.add_argument(
+        "--verbose",
+        action="store_true",
+        help="tell of each photograph what was seen and how the prompt was understood",
     )
     parser.add_argument("--recursive", action="store_true", help="descend into folders")
     parser.add_argument("--overwrite", action="store_true", help="redo results that are there already")
@@ -100,7 +110,7 @@ def _load(arguments: argparse.Namespace):
 
 def _refuse_diffusion_settings(arguments: argparse.Namespace) -> None:
     """ValueError when something is asked for that a baseline cannot do."""
-    for name in ("negative_prompt", "steps", "guidance_scale"):
+    for name in ("negative_prompt", "auto_prompt", "steps", "guidance_scale"):
         if getattr(arguments, name) is not None:
             raise ValueError(f"argument --{name.replace('_', '-')}: makes no sense for a baseline")
     if arguments.color_scale == "auto":
@@ -140,6 +150,7 @@ def _color(parser: Parser, arguments: argparse.Namespace, tasks: list[Task], rep
     settings = {
         "prompt": arguments.prompt,
         "negative_prompt": arguments.negative_prompt,
+        "auto_prompt": arguments.auto_prompt,
         "num_inference_steps": arguments.steps,
         "guidance_scale": arguments.guidance_scale,
         "color_scale": arguments.color_scale,
@@ -148,7 +159,7 @@ def _color(parser: Parser, arguments: argparse.Namespace, tasks: list[Task], rep
     given = {name: value for name, value in settings.items() if value is not None}  # baselines know not all
     from .batch_run import colorize_files  # with torch, which `_load` has prepared for
 
-    colorize_files(pipeline, tasks, report, batch_size=arguments.batch_size, **given)
+    colorize_files(pipeline, tasks, report, arguments.batch_size, arguments.verbose, **given)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -17,7 +17,7 @@ from transformers import CLIPTextModel, PreTrainedTokenizerBase
 from .color import merge_luma_chroma
 from .errors import ColorizationWarning
 from .jobs import Job
-from .semantic import guess_picture
+from .semantic import SemanticOutput, guess_picture
 
 if TYPE_CHECKING:
     from .pipeline import ColorizationPipeline
@@ -199,31 +199,44 @@ class Semantics:
 
 
 def first_guess(
-    pipeline: "ColorizationPipeline", seen: torch.Tensor, luma: torch.Tensor, encoded: bool = True
+    pipeline: "ColorizationPipeline", found: SemanticOutput, luma: torch.Tensor, encoded: bool = True
 ) -> Semantics:
-    """What the semantic encoder says of photographs.
+    """What the semantic encoder says of photographs, as the UNet takes it.
 
     Args:
-        pipeline: with the component.
-        seen: luma `(batch, 1, h, w)` in [0, 1] as the encoder sees it, 8 pixels per latent cell.
-        luma: the same at model resolution.
+        pipeline: whose autoencoder encodes the guess.
+        found: what the semantic encoder says.
+        luma: `(batch, 1, height, width)` in [0, 1] at model resolution.
         encoded: whether the latent is wanted.
     """
-    found = pipeline.semantic_encoder(seen)
     picture = guess_picture(luma, found.chroma)
     return Semantics(picture, pipeline.encode_image(2 * picture - 1) if encoded else None, found.features)
 
 
 def encode_semantics(pipeline: "ColorizationPipeline", jobs: Sequence[Job], encoded: bool = True) -> Semantics:
     """The first guess of each job's photograph; computed once where several jobs share it."""
-    photographs = list({id(job.seen): job for job in jobs}.values())
-    rows = [[job.seen is photograph.seen for photograph in photographs].index(True) for job in jobs]
-    seen, luma = (
-        torch.stack([planes[:1] for planes in pictures]).to(pipeline._execution_device) / 2 + 0.5
-        for pictures in ([job.seen for job in photographs], [job.gray for job in photographs])
-    )
-    found = first_guess(pipeline, seen, luma, encoded)
+    photographs = list({id(job.wording): job for job in jobs}.values())  # variants share it
+    rows = [[job.wording is photograph.wording for photograph in photographs].index(True) for job in jobs]
+    luma = torch.stack([job.guide for job in photographs]).to(pipeline._execution_device)
+    found = first_guess(pipeline, _understand(pipeline, photographs), luma, encoded)
     return Semantics(found.picture[rows], found.z[rows] if encoded else None, found.features[rows])
+
+
+def _understand(pipeline: "ColorizationPipeline", jobs: Sequence[Job]) -> SemanticOutput:
+    """What the semantic encoder says of each photograph; it looks at those that it has not seen for their names."""
+    unseen = [job for job in jobs if job.wording.understood is None]
+    looked = None
+    if unseen:
+        seen = torch.stack([job.seen[:1] for job in unseen]).to(pipeline._execution_device) / 2 + 0.5
+        looked = pipeline.semantic_encoder(seen)
+    if len(unseen) == len(jobs):
+        return looked
+    rows = iter(range(len(unseen)))
+    outputs = [(looked, next(rows)) if job in unseen else (job.wording.understood, 0) for job in jobs]
+    return SemanticOutput(
+        features=torch.stack([output.features[row] for output, row in outputs]),
+        chroma=torch.stack([output.chroma[row] for output, row in outputs]),
+    )
 
 
 # Hints

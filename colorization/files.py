@@ -40,9 +40,13 @@ class Report:
         """Remember a failed input and name it at once."""
         text = str(reason).removeprefix(f"{name}: ")  # image errors begin with the file's name already
         text = " ".join(text.split()) or type(reason).__name__
-        shown = str(name) if str(name).isprintable() else repr(str(name))
         self.failed.append((str(name), text))
-        tqdm.write(f"failed: {shown}: {text}", file=sys.stderr)
+        tqdm.write(f"failed: {shown(name)}: {text}", file=sys.stderr)
+
+
+def shown(name: str | Path) -> str:
+    """A file's name as one line for a terminal."""
+    return str(name) if str(name).isprintable() else repr(str(name))
 
 
 def find_inputs(patterns: Iterable[str], recursive: bool, output: Path, report: Report) -> list[tuple[Path, Path]]:

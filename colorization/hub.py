@@ -29,7 +29,7 @@ MODEL_PATTERNS = [
     "tokenizer/*",
     *(
         f"{part}/*{suffix}"
-        for part in ("vae", "text_encoder", "unet", "scheduler", "vividness", "semantic_encoder")
+        for part in ("vae", "text_encoder", "unet", "scheduler", "vividness", "semantic_encoder", "naming_head")
         for suffix in (".json", ".safetensors")
     ),
 ]

@@ -23,7 +23,7 @@ from .image_io import as_photo
 from .photo import Photo
 from .prediction import ColorizationPipelineOutput, render_photo
 from .sampling import SAMPLERS, default_sampler
-from .semantic import CELL
+from .wording import Wording, seen_size
 
 if TYPE_CHECKING:
     from .pipeline import ColorizationPipeline
@@ -159,7 +159,9 @@ def output(
             render_photo(prediction, photos[position // per_photo].luma, output_type)
             for position, prediction in enumerate(images)
         ]
-    return ColorizationPipelineOutput(images=images, settings=list(settings)) if return_dict else (images,)
+    if not return_dict:
+        return (images,)
+    return ColorizationPipelineOutput(images, list(settings), [list(one.get("notes", ())) for one in settings])
 
 
 def describe_hints(hints: HintField | None) -> dict[str, list]:
@@ -196,11 +198,11 @@ class Job(View):
     """One output of diffusion.
 
     Args:
-        seen: the picture as the semantic encoder sees it, `(3, height, width)`, where it is needed.
+        seen: the picture as the semantic encoder sees it, `(3, height, width)`, where it has yet to look at it.
         color: the same as `gray` in color, when it starts there.
         start: of the walk.
         noise: `(channels, h, w)` standard normal, when the model's noise_scale is above 0.
-        prompt, negative_prompt: its own.
+        wording: its prompts.
         seed: None where the noise comes from a generator.
     """
 
@@ -208,9 +210,18 @@ class Job(View):
     color: torch.Tensor | None
     start: Start
     noise: torch.Tensor | None
-    prompt: str
-    negative_prompt: str
+    wording: Wording
     seed: int | None
+
+    @property
+    def prompt(self) -> str:
+        """As it is encoded."""
+        return self.wording.prompt
+
+    @property
+    def negative_prompt(self) -> str:
+        """As it is encoded."""
+        return self.wording.negative_prompt
 
 
 def resolve_settings(
@@ -258,8 +269,7 @@ def prepare_jobs(
     pipeline: "ColorizationPipeline",
     photos: Sequence[Photo],
     settings: Settings,
-    prompt: str | Sequence[str],
-    negative_prompt: str | Sequence[str] | None,
+    wordings: Sequence[Wording],
     seed: int | Sequence[int] | None,
     generator: torch.Generator | Sequence[torch.Generator] | None,
     num_images_per_prompt: int,
@@ -277,19 +287,16 @@ def prepare_jobs(
         warnings.warn(message, ColorizationWarning, stacklevel=3)
     if seed is not None and generator is not None:
         raise ValueError("`seed` and `generator` exclude each other: pass one of them")
-    negative_prompt = config.default_negative_prompt if negative_prompt is None else negative_prompt
-    prompts = one_per_image("prompt", prompt, count, str)
-    negatives = one_per_image("negative_prompt", negative_prompt, count, str)
     if generator is None:
         seeds = seeds_per_image(config.default_seed if seed is None else seed, count)
     else:
         generators = one_per_image("generator", generator, count, torch.Generator)
     jobs = []
     for i, view in enumerate(look_at(photos, pipeline.model_size, hints)):
-        start, seen, color = _choose_start(pipeline, settings, prompts[i]), None, None
+        start, seen, color = _choose_start(pipeline, settings, wordings[i]), None, None
         height, width = (side // factor for side in view.gray.shape[1:])
-        if start.origin == "guess" or pipeline.uses_guess:
-            seen = resize_to_tensor(photos[i].luma, (width * CELL, height * CELL))
+        if needs_guess(pipeline, start) and wordings[i].understood is None:
+            seen = resize_to_tensor(photos[i].luma, seen_size(pipeline, photos[i]))
         if settings.severity < 1:
             color = resize_to_tensor(photos[i].rgb, (width * factor, height * factor))
         for variant in range(num_images_per_prompt):
@@ -298,12 +305,12 @@ def prepare_jobs(
             if noise_scale > 0:
                 source = torch.Generator().manual_seed(own_seed) if generator is None else generators[i]
                 noise = _draw_noise((pipeline.vae.config.latent_channels, height, width), source)
-            jobs.append(Job(view.gray, view.hints, seen, color, start, noise, prompts[i], negatives[i], own_seed))
+            jobs.append(Job(view.gray, view.hints, seen, color, start, noise, wordings[i], own_seed))
     return jobs
 
 
-def _choose_start(pipeline: "ColorizationPipeline", settings: Settings, prompt: str) -> Start:
-    """Where the walk of a photograph with this prompt begins."""
+def _choose_start(pipeline: "ColorizationPipeline", settings: Settings, wording: Wording) -> Start:
+    """Where the walk of a photograph with these words begins."""
     if settings.num_inference_steps == 0:
         return Start(1.0, "guess")
     if settings.severity < 1:
@@ -312,8 +319,13 @@ def _choose_start(pipeline: "ColorizationPipeline", settings: Settings, prompt: 
         return Start(1.0, "guess")
     severity = 1.0
     if pipeline.semantic_encoder is not None:
-        severity = pipeline.config.prompted_guess_severity if prompt.strip() else pipeline.config.guess_severity
+        severity = pipeline.config.prompted_guess_severity if wording.steers else pipeline.config.guess_severity
     return Start(severity, "guess" if severity < 1 else "gray")
+
+
+def needs_guess(pipeline: "ColorizationPipeline", start: Start) -> bool:
+    """Whether a walk from there needs the first guess."""
+    return start.origin == "guess" or pipeline.uses_guess
 
 
 def _draw_noise(shape: tuple[int, int, int], generator: torch.Generator) -> torch.Tensor:
@@ -326,8 +338,7 @@ def describe(pipeline: "ColorizationPipeline", job: Job, settings: Settings) -> 
         "software": f"Cold Colorizer {__version__}",
         "model": Path(pipeline.config.get("_name_or_path") or "").name,
         **pipeline.provenance,
-        "prompt": job.prompt,
-        "negative_prompt": job.negative_prompt,
+        **job.wording.describe(),
         "num_inference_steps": int(settings.num_inference_steps),
         "guidance_scale": float(settings.guidance_scale),
         "color_scale": float(settings.color_scale),

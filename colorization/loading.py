@@ -19,9 +19,8 @@ from .adapters import (
 )
 from .errors import ColorizationWarning, ModelLoadError, one_line
 from .hub import INDEX_FILE, MIRRORS, MODEL_PATTERNS, download, looks_like_path, provenance_of, read_json
-from .pipeline import ColorizationPipeline
+from .pipeline import EXTRAS, ColorizationPipeline
 from .scheduler import ColdDiffusionScheduler
-from .semantic import SemanticEncoder
 
 if TYPE_CHECKING:
     from .baselines.pipeline import BaselinePipeline
@@ -191,11 +190,12 @@ def _from_folder(
     if scheduler is not None or stock:
         # The pipeline refuses a stochastic start without the wide input layer, which is put in place below.
         components["scheduler"] = ColdDiffusionScheduler() if scheduler is None or widened else scheduler
-    if index.get("semantic_encoder", [None])[0] is not None:
-        # Small, run once a photograph, and its colors are as exact as it is: never in half precision.
-        components["semantic_encoder"] = SemanticEncoder.from_pretrained(
-            folder / "semantic_encoder", torch_dtype=torch.float32, use_safetensors=True
-        ).eval()
+    for name in ("semantic_encoder", "naming_head"):
+        if index.get(name, [None])[0] is not None:
+            # Small, run once a photograph, and what follows is as exact as they are: never in half precision.
+            components[name] = (
+                EXTRAS[name].from_pretrained(folder / name, torch_dtype=torch.float32, use_safetensors=True).eval()
+            )
     pipeline = ColorizationPipeline.from_pretrained(folder, dtype=dtype, use_safetensors=True, **components)
     refuse_incomplete(pipeline, str(folder))
     if widened:

@@ -7,8 +7,8 @@ The semantic encoder's backbone was trained to tell 1,000 things apart. Its clas
 import csv
 import re
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -20,7 +20,6 @@ from torch import nn
 
 from .color_words import COLOR_WORDS
 
-_TABLE = Path(__file__).with_name("usual_colors.csv")
 _MAJORITY = 0.5  # share of its kind's probability from which on a thing is called by its own name
 _COLOR_WORD = re.compile(rf"\b(?:{'|'.join(COLOR_WORDS)})\b")
 
@@ -65,6 +64,34 @@ class Sighting:
         """In the form in which the embedded model knows words."""
         return usual_prompt(self.name, self.colors, self.background)
 
+    @property
+    def sentence(self) -> str:
+        """ "I see a macaw: red, blue, yellow"."""
+        return f"I see {with_article(self.name)}: {', '.join(self.prompts)}"
+
+    @property
+    def prompts(self) -> dict[str, str]:
+        """Each of the colors and the prompt that asks for it alone; that of the background where there is no other."""
+        if not self.colors:
+            return {f"{self.background} background": self.prompt}
+        return {color: usual_prompt(self.name, (color,), self.background) for color in self.colors}
+
+    def as_dict(self) -> dict:
+        """For JSON."""
+        return {**asdict(self), "colors": list(self.colors), "probability": round(self.probability, 4)}
+
+    @classmethod
+    def of_dict(cls, values: Mapping) -> "Sighting":
+        """The reverse of :meth:`as_dict`."""
+        return cls(**{**values, "colors": tuple(values["colors"])})
+
+
+def with_article(words: str) -> str:
+    """ "a red bus", "an orange bus"; what looks like a plural stays alone."""
+    if words.endswith("s") and not words.endswith(("ss", "us", "is")):
+        return words
+    return f"{'an' if words[0] in 'aeiou' and not words.startswith('uni') else 'a'} {words}"
+
 
 def usual_prompt(name: str, colors: Sequence[str], background: str = "") -> str:
     """ "red macaw", "white airliner, blue background"; color words in the name that are none of its colors go.
@@ -82,11 +109,12 @@ def usual_prompt(name: str, colors: Sequence[str], background: str = "") -> str:
 @lru_cache(maxsize=1)
 def usual_colors() -> tuple[Thing, ...]:
     """The table, in the classifier's order."""
-    with _TABLE.open(encoding="utf-8", newline="") as file:
-        return tuple(
-            Thing(row["name"], row["kind"], tuple(row["colors"].split()), row["background"], row["say"] == "yes")
-            for row in csv.DictReader(file)
-        )
+    # `train.flatten` puts the text in the place of this expression, where the file is not beside the code.
+    table = Path(__file__).with_name("usual_colors.csv").read_text(encoding="utf-8")
+    return tuple(
+        Thing(row["name"], row["kind"], tuple(row["colors"].split()), row["background"], row["say"] == "yes")
+        for row in csv.DictReader(table.splitlines())
+    )
 
 
 def see(probabilities: Sequence[float], threshold: float) -> Sighting | None:

@@ -22,16 +22,21 @@ from .jobs import (
     read_photos,
     resolve_settings,
 )
+from .naming import NamingHead, usual_colors
 from .prediction import OUTPUT_TYPES, ChromaPrediction, ColorizationPipelineOutput
+from .prompting import Vocabulary
 from .scheduler import ColdDiffusionScheduler
 from .semantic import SemanticEncoder
 from .vividness import VividnessModel, choose_color_scale
 from .walk import color_jobs
+from .wording import find_words
 
 REPORT_NEGATIVE_PROMPT = "grainy black-and-white photo, photo taken on an old box camera, grayscale photography"
 COLOR_SCALE_SPACES = ("latent", "chroma")
 FINALS = ("prediction", "state")
 WALKS = ("gray", "guess")
+# The optional components, in the order in which they are saved, and their classes.
+EXTRAS = {"vividness": VividnessModel, "semantic_encoder": SemanticEncoder, "naming_head": NamingHead}
 
 
 class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
@@ -49,6 +54,7 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         vividness ([`VividnessModel`], *optional*): predicts how colorful a photograph was, for `color_scale="auto"`.
         semantic_encoder ([`SemanticEncoder`], *optional*): makes a first guess of the colors, from which the walk
             starts.
+        naming_head ([`NamingHead`], *optional*): says what the semantic encoder sees, for photographs without prompt.
         default_num_inference_steps, default_guidance_scale, default_color_scale, default_negative_prompt,
         default_sampler, default_seed, default_batch_size:
             used where the call says None. They belong to the checkpoint and are saved with it; the values here are
@@ -59,10 +65,12 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         walk_from (`str`): what is at severity 1, as the UNet has learned it: `"gray"`, or the first `"guess"`.
         guess_severity, prompted_guess_severity (`float`): where the walk from gray is entered, at the first guess
             faded to this severity, without a prompt and with one; at 1 nothing is left of the guess.
+        prompt_vocabulary (`dict`, *optional*): the words of the captions that the model has learned, into which
+            prompts are translated, see [`~colorization.prompting.Vocabulary`]. None encodes prompts as they are.
     """
 
-    model_cpu_offload_seq = "semantic_encoder->text_encoder->unet->vae->vividness"
-    _optional_components = ["vividness", "semantic_encoder"]
+    model_cpu_offload_seq = "semantic_encoder->naming_head->text_encoder->unet->vae->vividness"
+    _optional_components = list(EXTRAS)
 
     def __init__(
         self,
@@ -73,6 +81,7 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         scheduler: ColdDiffusionScheduler,
         vividness: VividnessModel | None = None,
         semantic_encoder: SemanticEncoder | None = None,
+        naming_head: NamingHead | None = None,
         default_num_inference_steps: int = 50,
         default_guidance_scale: float = 2.6,
         default_color_scale: float = 1.0,
@@ -86,6 +95,7 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         walk_from: str = "gray",
         guess_severity: float = 1.0,
         prompted_guess_severity: float = 1.0,
+        prompt_vocabulary: dict | None = None,
     ):
         super().__init__()
         self.register_modules(
@@ -96,6 +106,7 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             scheduler=scheduler,
             vividness=vividness,
             semantic_encoder=semantic_encoder,
+            naming_head=naming_head,
         )
         self.register_to_config(
             default_num_inference_steps=default_num_inference_steps,
@@ -111,6 +122,7 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             walk_from=walk_from,
             guess_severity=guess_severity,
             prompted_guess_severity=prompted_guess_severity,
+            prompt_vocabulary=prompt_vocabulary,
         )
         self.check_model()
         self._prompt_cache = PromptCache()
@@ -142,6 +154,8 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         for name in ("guess_severity", "prompted_guess_severity"):
             if not is_real(self.config[name]) or not 0 < self.config[name] <= 1:
                 raise ValueError(f"`{name}` must be above 0 and at most 1, got {self.config[name]!r}")
+        self._check_naming_head()
+        Vocabulary.of_config(self.config.prompt_vocabulary)
         if noise_scale > 0 and in_channels == latent_channels:
             raise ValueError(
                 f"`noise_scale` {noise_scale} needs a UNet with {2 * latent_channels} input channels that also sees "
@@ -153,6 +167,16 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
                 f"got {self.config.resolution!r}"
             )
         resolve_settings(self)
+
+    def _check_naming_head(self) -> None:
+        if self.naming_head is None:
+            return
+        if self.semantic_encoder is None:
+            raise ValueError("`naming_head` needs the component `semantic_encoder`, which is missing")
+        needed = self.semantic_encoder.backbone.feature_info.channels()[-1], len(usual_colors())
+        found = self.naming_head.config.in_channels, self.naming_head.config.classes
+        if found != needed:
+            raise ValueError(f"`naming_head` must have (in_channels, classes) {needed} for this encoder, got {found}")
 
     def check_automatic_color_scale(self) -> None:
         """Raise ValueError where this model cannot choose a color scale by itself."""
@@ -175,7 +199,7 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         if isinstance(config.get("_class_name"), list):
             config["_class_name"] = cls.__name__
             config["scheduler"] = ["colorization.scheduler", ColdDiffusionScheduler.__name__]
-            for component, kind in (("vividness", VividnessModel), ("semantic_encoder", SemanticEncoder)):
+            for component, kind in EXTRAS.items():
                 if config.get(component, [None])[0] is not None:
                     config[component] = [f"colorization.{kind.__module__.rsplit('.', 1)[-1]}", kind.__name__]
         return loaded
@@ -254,7 +278,7 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
     def __call__(
         self,
         image: Any,
-        prompt: str | Sequence[str] = "",
+        prompt: str | Sequence[str] | None = "",
         negative_prompt: str | Sequence[str] | None = None,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
@@ -266,6 +290,7 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         sampler: str | None = None,
         severity: float = 1.0,
         hints: Sequence | None = None,
+        auto_prompt: bool = True,
         output_type: str = "pil",
         return_dict: bool = True,
         callback_on_step_end: Callable | None = None,
@@ -279,7 +304,9 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
                 `(height, width)` or `(channels, height, width)`; integers use their type's range, floats [0, 1].
                 A fourth, leading dimension is a batch.
             prompt (`str` or one per image, defaults to `""`):
-                What is in the picture and its colors, e.g. `"red bus"`. Empty: the model decides.
+                What is in the picture and its colors, e.g. `"red bus"`. Empty: the model decides, see `auto_prompt`.
+                Where the model's `prompt_vocabulary` says what it has learned, the prompt is translated into that;
+                "no red" in it goes to the negative prompt.
             negative_prompt (`str` or one per image, *optional*):
                 What to steer away from; acts only at a guidance scale other than 1.
             num_inference_steps (`int`, *optional*):
@@ -307,6 +334,10 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             hints (list of `(x, y, "#rrggbb")` or [`~colorization.hints.Hint`], or one such list per image):
                 Pixels of the photograph and the colors that they and what they are on shall have. Their chroma
                 counts, and `color_scale` does not act on it.
+            auto_prompt (`bool`, defaults to `True`):
+                Whether an empty prompt becomes what is seen in the photograph, as "red macaw", where the model has a
+                `naming_head` that is sure enough. Notes and settings of the result tell. No effect where `severity`
+                is below 1.
             output_type (`str`, defaults to `"pil"`):
                 `"pil"`, `"np"`, `"pt"`, `"latent"` or `"chroma"`, see [`ColorizationPipelineOutput`].
             return_dict (`bool`, defaults to `True`):
@@ -334,11 +365,10 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             message = "`negative_prompt` has no effect at a `guidance_scale` of 1"
             warnings.warn(message, ColorizationWarning, stacklevel=2)
 
-        # 2. Luma of every photograph; one job per photograph and variant
+        # 2. Luma of every photograph and the words for it; one job per photograph and variant
         photos = read_photos(image, keep_color=severity < 1)
-        jobs = prepare_jobs(
-            self, photos, settings, prompt, negative_prompt, seed, generator, num_images_per_prompt, hints
-        )
+        wordings = find_words(self, photos, settings, prompt, negative_prompt, auto_prompt)
+        jobs = prepare_jobs(self, photos, settings, wordings, seed, generator, num_images_per_prompt, hints)
         descriptions = [describe(self, job, settings) for job in jobs]
 
         # 3. Sample in batches of one latent shape, and decode

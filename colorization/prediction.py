@@ -24,10 +24,13 @@ class ColorizationPipelineOutput(BaseOutput):
             `(channels, h, w)` at model resolution, on which a color scale in chroma space has not acted. chroma:
             :class:`ChromaPrediction`.
         settings (`list[dict]`): what made each image, enough to make it again.
+        notes (`list[list[str]]`): of each image, sentences on what is seen in the photograph and used as a prompt,
+            and on what of the prompt was understood otherwise than it stands there, or not at all.
     """
 
     images: list
     settings: list[dict]
+    notes: list[list[str]]
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from tqdm import tqdm
 from .color import rgb_to_chroma
 from .conditioning import condition, encode_semantics
 from .degradation import degrade, start_latent
-from .jobs import Job, Settings
+from .jobs import Job, Settings, needs_guess
 
 if TYPE_CHECKING:
     from .pipeline import ColorizationPipeline
@@ -50,7 +50,7 @@ def walk(
     z_gray = pipeline.encode_image(torch.stack([job.gray for job in jobs]))  # [B, C, h, w]
     noise = torch.stack([job.noise for job in jobs]).to(device) if noise_scale > 0 else None
     start = jobs[0].start
-    semantics = None if jobs[0].seen is None else encode_semantics(pipeline, jobs)
+    semantics = encode_semantics(pipeline, jobs) if needs_guess(pipeline, start) else None
     z_base = semantics.z if pipeline.config.walk_from == "guess" else z_gray
     z = z_start = start_latent(z_base, noise, noise_scale)
     if start.origin == "guess":

@@ -40,6 +40,7 @@ class BatchHandler:
         file_format: str,
         model: str,
         auto_color_scale: bool,
+        auto_prompt: bool,
         request: gr.Request,
     ) -> tuple[str | None, str]:
         """Color many photographs with the same settings; files that cannot be used are listed, the rest is done.
@@ -48,13 +49,14 @@ class BatchHandler:
             files: photographs, or zip archives of photographs; at most 100, and 1 GB when unpacked.
             prompt: what is in all the pictures and its colors; empty: the model decides.
             negative_prompt: what to steer away from; acts only at a guidance scale above 1.
-            steps: 1 to 100; more are slower.
+            steps: 1 to 100; more are slower. 0 is the first guess of models that make one, without prompt.
             guidance_scale: 1 (off) to 15, how strongly the prompt acts; above 1 takes twice as long.
             color_scale: 0 (gray) to 3, color intensity; 1 is as predicted.
             seed: 0 or more; the same seed and settings give the same colors.
             file_format: "PNG" (lossless) or "JPEG".
             model: one of the models that the server has loaded.
             auto_color_scale: have the model choose a color scale for each photograph, in place of color_scale.
+            auto_prompt: without a prompt, color what the model is sure to see as such things are; the metadata tell.
 
         Returns:
             A zip archive with the colored photographs, and what became of each file that failed.
@@ -84,6 +86,7 @@ class BatchHandler:
                 guidance_scale=guidance_scale,
                 color_scale=AUTO if auto_color_scale else color_scale,
                 seed=seed,
+                auto_prompt=auto_prompt,
             )
             names = {str(path): name for name, path in batch.files.items()}
             problems = batch.problems + [(names[source], reason) for source, reason in report.failed]

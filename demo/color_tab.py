@@ -9,7 +9,7 @@ from .events import MODEL, PRIVATE, RENDER
 from .examples import Example, examples_gallery
 from .hint_panel import hint_panel
 from .inputs import PhotoInput
-from .prompt_box import prompt_box
+from .prompt_box import prompt_box, seen_box
 from .rendering import SUFFIXES
 from .settings import MAX_VARIANTS, Chosen, color_scale_controls, follow_model, inputs_of, settings_panel
 from .visits import Visits
@@ -28,6 +28,7 @@ def color_tab(engine: Engine, color: Color, visits: Visits, examples: list[Examp
             )
             hints = hint_panel(image, visits)
             prompt = prompt_box(image)
+            seen = seen_box(prompt)
             with gr.Row():
                 button = gr.Button("Colorize", variant="primary", scale=3, min_width=160, elem_id="colorize")
                 stop = gr.Button("Cancel", scale=1, min_width=80)
@@ -64,7 +65,7 @@ def color_tab(engine: Engine, color: Color, visits: Visits, examples: list[Examp
             with gr.Accordion("Copy as Python", open=False):
                 code = gr.Code(language="python", show_label=False, interactive=False, elem_id="code")
     follow_model(engine, controls, variants)
-    image.change(
+    changed = image.change(
         color.show_input, image, [image, pictures, gallery, download, code], show_progress="minimal", **RENDER
     )
     run = gr.on(
@@ -91,6 +92,8 @@ def color_tab(engine: Engine, color: Color, visits: Visits, examples: list[Examp
         show_progress="hidden",
         **RENDER,
     )
+    for event in (changed, run):
+        event.success(color.tell, None, seen.components, show_progress="hidden", **RENDER)
     stop.click(color.cancel, cancels=run, queue=False, **PRIVATE)
     for live in (
         color_scale.input(

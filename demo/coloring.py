@@ -10,6 +10,7 @@ from colorization.jobs import AUTO
 from .engine import Engine
 from .hint_panel import read_lines
 from .messages import problems_on_page
+from .prompt_box import seen_values
 from .rendering import (
     own_color_scale,
     read_photo,
@@ -46,6 +47,7 @@ class Color:
         model: str,
         hints: str,
         auto_color_scale: bool,
+        auto_prompt: bool,
         request: gr.Request,
     ) -> tuple[Pictures, str]:
         """Color a photograph. Its luminance, size, bit depth and transparency are kept; colors it has are ignored.
@@ -54,7 +56,7 @@ class Color:
             image: JPEG, PNG, WebP, TIFF, BMP, GIF or AVIF file of up to 100 megapixels.
             prompt: what is in the picture and its colors, e.g. "red bus"; empty: the model decides.
             negative_prompt: what to steer away from; acts only at a guidance scale above 1.
-            steps: 1 to 100; more are slower.
+            steps: 1 to 100; more are slower. 0 is the first guess of models that make one, without prompt.
             guidance_scale: 1 (off) to 15, how strongly the prompt acts; above 1 takes twice as long.
             color_scale: 0 (gray) to 3, color intensity; 1 is as predicted.
             seed: 0 or more; the same seed and settings give the same colors.
@@ -63,6 +65,7 @@ class Color:
             model: one of the models that the server has loaded.
             hints: colors of single places, one a line: x,y,#rrggbb with pixels counted from 0 at the top left.
             auto_color_scale: have the model choose a color scale for this photograph, in place of color_scale.
+            auto_prompt: without a prompt, color what the model is sure to see as such things are; the metadata tell.
 
         Returns:
             The gray and the colored picture, at most 4096 pixels wide or high, and the file at full size.
@@ -84,6 +87,7 @@ class Color:
                 num_inference_steps=steps,
                 guidance_scale=guidance_scale,
                 seed=seed,
+                auto_prompt=auto_prompt,
                 num_images_per_prompt=variants,
                 **optional,
             )
@@ -126,6 +130,11 @@ class Color:
             return self._gallery(visit, result, color_scale), download, self._code(result, scale, file_format), scale
 
         return self._with_result(request, show, count=4)
+
+    def tell(self, request: gr.Request) -> list:
+        """What was seen in the photograph and understood of the prompt; nothing where there is no result yet."""
+        result = self._visits.of(request).result
+        return seen_values(None if result is None else result.prediction.settings)
 
     def rescale(self, color_scale: float, request: gr.Request) -> tuple[Pictures, gr.DownloadButton]:
         """The last result at another color scale, without sampling; its file follows, see `save`."""

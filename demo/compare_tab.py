@@ -122,8 +122,9 @@ def compare_tab(handler: Compare, color: Color, chosen: Chosen) -> None:
 
 
 def _label(prediction: ChromaPrediction, several_samplers: bool) -> str:
-    prompt = prediction.settings["prompt"] or "no prompt"
-    return f"{prompt} · {prediction.settings['sampler']}" if several_samplers else prompt
+    settings = prediction.settings
+    prompt = settings["prompt"] or settings.get("encoded_prompt") or "no prompt"  # the model's own, if it has said one
+    return f"{prompt} · {settings['sampler']}" if several_samplers else prompt
 
 
 def figure(

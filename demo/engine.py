@@ -75,6 +75,14 @@ class Engine:
             return False
         return True
 
+    def names(self, model: str) -> bool:
+        """Whether the model can say what it sees."""
+        return self._pipelines[model].naming_head is not None
+
+    def fewest_steps(self, model: str) -> int:
+        """0 where the model has a first guess to show, else 1."""
+        return 1 if self._pipelines[model].semantic_encoder is None else 0
+
     def varies(self, model: str) -> bool:
         """Whether other seeds give other colors."""
         return self._pipelines[model].scheduler.config.noise_scale > 0
@@ -111,7 +119,7 @@ class Engine:
             return self._sample(request, model, photo, settings)
 
     def trace(self, request: str, model: str, photo: Photo, **settings) -> list[ChromaPrediction]:
-        """The gray start and the prediction after each step, decoded; arguments and errors as in `sample`."""
+        """The gray start and the prediction after each step, or the first guess if there are none; as in `sample`."""
         with self._one_at_a_time(request):
             return self._trace(request, model, photo, settings)
 
@@ -165,7 +173,8 @@ class Engine:
 
         (last,) = self._call(model, photo, settings, after_step)
         start = ChromaPrediction(torch.zeros_like(last.chroma), last.guide, last.settings)  # gray, hints or not
-        return [start, *(replace(last, chroma=chroma) for chroma in chromas)]
+        steps = [replace(last, chroma=chroma) for chroma in chromas]
+        return [start, *(steps or [last])]  # without steps the first guess
 
     def _color_files_here(
         self, request: str, model: str, tasks: list[Task], report: BatchReport, settings: dict

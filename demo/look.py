@@ -32,6 +32,8 @@ CSS = """
   content: ""; display: inline-block; width: 0.8em; height: 0.8em; margin: 0 0.3em 0 0.6em;
   border-radius: 50%; border: 1px solid; background: var(--color);
 }
+.seen { align-items: center !important; }
+.seen .prose { flex: 0 0 auto !important; width: auto !important; }
 .note { opacity: 0.75; font-size: 0.9em; }
 @media (max-width: 720px) {
   /* One column, the result before the examples. */
@@ -62,7 +64,7 @@ CONTROLS = """| control | what it does |
 |---|---|
 | Prompt | what is in the picture and its colors, in a few words |
 | Negative prompt | what to steer away from; needs a guidance scale above 1 |
-| Steps | how often the network looks again; more are slower |
+| Steps | how often the network looks again; more are slower, 0 is a first guess |
 | Guidance scale | how strongly the prompt acts; 1 is off and twice as fast |
 | Color scale | intensity of the colors; it acts at once, on what is there already |
 | Color hints | places on the photograph and the colors that they shall have |

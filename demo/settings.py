@@ -24,6 +24,7 @@ class Settings:
         steps, guidance_scale, seed: of the sampling.
         color_scale: color intensity.
         auto_color_scale: have the model choose it.
+        auto_prompt: without a prompt, color what the model sees as such things are.
     """
 
     negative_prompt: str
@@ -33,6 +34,7 @@ class Settings:
     seed: int | None
     color_scale: float
     auto_color_scale: bool
+    auto_prompt: bool = True
 
     def arguments(self) -> dict[str, Any]:
         """Arguments of the pipeline's call, but for the color scale, which acts when a prediction is rendered."""
@@ -41,6 +43,7 @@ class Settings:
             "num_inference_steps": self.steps,
             "guidance_scale": self.guidance_scale,
             "seed": self.seed,
+            "auto_prompt": self.auto_prompt,
         }
 
 
@@ -78,7 +81,22 @@ def settings_panel(engine: Engine) -> tuple[Controls, gr.Slider]:
         variants = gr.Slider(
             1, MAX_VARIANTS, 1, step=1, precision=0, label="Variants", visible=engine.varies(engine.models[0])
         )
-        steps = gr.Slider(1, 100, config["default_num_inference_steps"], step=1, precision=0, label="Steps")
+        auto_prompt = gr.Checkbox(
+            True,
+            label="Say what is seen",
+            info="without a prompt: as a prompt of the model's own",
+            visible=engine.names(engine.models[0]),
+        )
+        fewest = engine.fewest_steps(engine.models[0])
+        steps = gr.Slider(
+            fewest,
+            100,
+            config["default_num_inference_steps"],
+            step=1,
+            precision=0,
+            label="Steps",
+            info=_steps_info(fewest),
+        )
         guidance_scale = gr.Slider(
             1, 15, config["default_guidance_scale"], step=0.1, label="Guidance scale", info="1 is off"
         )
@@ -92,8 +110,13 @@ def settings_panel(engine: Engine) -> tuple[Controls, gr.Slider]:
         "steps": steps,
         "guidance_scale": guidance_scale,
         "seed": seed,
+        "auto_prompt": auto_prompt,
     }
     return controls, variants
+
+
+def _steps_info(fewest: int) -> str | None:
+    return None if fewest else "0 is a first guess, at once; the prompt acts from 1 on"
 
 
 def color_scale_controls(engine: Engine) -> Controls:
@@ -118,13 +141,20 @@ def color_scale_controls(engine: Engine) -> Controls:
 
 def follow_model(engine: Engine, controls: Controls, variants: gr.Slider) -> None:
     """Have another model bring its own settings along."""
-    defaults = ("negative_prompt", "steps", "guidance_scale", "color_scale")
+    defaults = ("negative_prompt", "guidance_scale", "color_scale")
 
     def suit(model: str) -> list:
         config, automatic = engine.config(model), engine.chooses_color_scale(model)
-        values = [config[f"default_{'num_inference_steps' if name == 'steps' else name}"] for name in defaults]
-        shown = gr.Slider(value=1, visible=engine.varies(model)), gr.Checkbox(value=False, visible=automatic)
-        return [*values, *shown]
+        values = [config[f"default_{name}"] for name in defaults]
+        fewest = engine.fewest_steps(model)
+        return [
+            *values,
+            gr.Slider(minimum=fewest, value=config["default_num_inference_steps"], info=_steps_info(fewest)),
+            gr.Slider(value=1, visible=engine.varies(model)),
+            gr.Checkbox(value=False, visible=automatic),
+            gr.Checkbox(value=True, visible=engine.names(model)),
+        ]
 
-    outputs = [*(controls[name] for name in defaults), variants, controls["auto_color_scale"]]
+    automatics = controls["auto_color_scale"], controls["auto_prompt"]
+    outputs = [*(controls[name] for name in defaults), controls["steps"], variants, *automatics]
     controls["model"].input(suit, controls["model"], outputs, **PRIVATE)

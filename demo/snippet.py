@@ -14,7 +14,7 @@ _LOADING = {
     "adapter": "adapter",
     "adapter_revision": "adapter_revision",
 }
-_ARGUMENTS = ("prompt", "negative_prompt", "num_inference_steps", "guidance_scale", "sampler", "seed", "hints")
+_ARGUMENTS = tuple("prompt negative_prompt num_inference_steps guidance_scale sampler seed hints auto_prompt".split())
 
 
 def python_code(settings: Mapping[str, Any], source: str, file_format: str) -> str:

@@ -53,7 +53,8 @@ class Walk:
             paths = write_thumbnails(
                 visit, "walk", photo, [predictions[index] for index in shown], [settings.color_scale] * len(shown)
             )
-        captions = [f"after step {index} of {len(predictions) - 1}" if index else "gray" for index in shown]
+        step = f"after step {{}} of {settings.steps}" if settings.steps else "first guess"
+        captions = [step.format(index) if index else "gray" for index in shown]
         return gr.Gallery(value=list(zip(paths, captions, strict=True)), visible=True)
 
 

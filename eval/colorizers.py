@@ -118,7 +118,7 @@ def load_quietly(
 
 
 def _baseline_colorizer(pipeline: BaselinePipeline, arguments: argparse.Namespace, geometry: str) -> Colorizer:
-    refuse(arguments, (*DIFFUSION_ARGUMENTS, "negative_prompt"))
+    refuse(arguments, (*DIFFUSION_ARGUMENTS, "negative_prompt", "no_auto_prompt"))
     default = pipeline.config.default_color_scale
     color_scale = default if arguments.color_scale is None else arguments.color_scale
     return Colorizer(
@@ -154,7 +154,12 @@ def _settings(pipeline: ColorizationPipeline, arguments: argparse.Namespace) -> 
     settings |= {"color_scale_space": config.color_scale_space, "severity": 1.0}
     if given["negative_prompt"] and settings["guidance_scale"] == 1:
         raise ValueError("argument --negative-prompt: has no effect at a guidance scale of 1")
-    return {name: settings[name] for name in _SETTINGS}, given
+    recorded = {name: settings[name] for name in _SETTINGS}
+    if arguments.no_auto_prompt:
+        if pipeline.naming_head is None:
+            raise ValueError("argument --no-auto-prompt: this model says nothing of what it sees")
+        recorded["auto_prompt"] = given["auto_prompt"] = False
+    return recorded, given
 
 
 def pipeline_colorizer(pipeline: ColorizationPipeline | BaselinePipeline, batch_size: int, settings: dict) -> Color:

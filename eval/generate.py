@@ -68,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "gray-caption: what BLIP sees in the gray photograph; color-caption: in the color original (leaks color); "
         "color-words: every photograph once with its label, and once with each of eight color words before it",
     )
+    add("--no-auto-prompt", action="store_const", const=True, help="an empty prompt stays empty, whatever is seen")
     add("--captioner", metavar="NAME", help=f"blip-large, blip-base, Hub id or folder (default: {DEFAULT_CAPTIONER})")
     add("--steps", type=at_least(1), metavar="N", help="sampling steps (default: the model's)")
     add("--guidance-scale", type=at_least(0, float), metavar="S", help="for prompts (default: the model's)")
@@ -114,6 +115,6 @@ def _check_arguments(arguments: argparse.Namespace) -> None:
         raise ValueError(f"argument --captioner: --prompt-mode {arguments.prompt_mode} has no captions")
     if arguments.model == GRAY:
         names = ("revision", "adapter", "adapter_revision", *DIFFUSION_ARGUMENTS, "color_scale")
-        refuse(arguments, (*names, "negative_prompt", "dtype"))
+        refuse(arguments, (*names, "negative_prompt", "no_auto_prompt", "dtype"))
     if arguments.adapter is None and arguments.adapter_revision is not None:
         raise ValueError("argument --adapter-revision: needs --adapter")

@@ -136,7 +136,7 @@ class ColorTask:
         luma = batch["luma"] if "luma" in batch else to_gray(batch["image"])[:, :1] / 2 + 0.5
         sides = [CELL * side for side in z_gray.shape[-2:]]
         seen = F.interpolate(luma, sides, mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)
-        guess = first_guess(self.pipeline, seen, luma)
+        guess = first_guess(self.pipeline, self.pipeline.semantic_encoder(seen), luma)
         if "semantics" not in batch:
             return guess.z, guess.features
         kept = batch["semantics"][:, None, None, None]

@@ -26,7 +26,7 @@ from .diffusion import ColorTrainer, pipeline_defaults
 from .loop import create_accelerator
 from .saving import save_pipeline
 from .small_model import new_text_encoder, new_tokenizer, new_unet, new_vae
-from .text import Tokenize
+from .text import Tokenize, learned_vocabulary
 from .trainer import run_command
 
 
@@ -65,7 +65,8 @@ def build_pipeline(config: EmbeddedTraining, photos: PhotoSet, device: torch.dev
         channels = 3 * pipeline.vae.config.latent_channels + pipeline.semantic_encoder.config.widths[0]
         widen_conv_in(pipeline.unet, channels)
     settings = pipeline_defaults(config.sampling, config.data.resolution)
-    pipeline.register_to_config(**settings, walk_from=walk_from)
+    vocabulary = learned_vocabulary(photos.captions, pipeline.config.prompt_vocabulary)
+    pipeline.register_to_config(**settings, walk_from=walk_from, prompt_vocabulary=vocabulary)
     pipeline.check_model()
     return pipeline
 

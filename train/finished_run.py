@@ -120,8 +120,10 @@ def _stored_settings(folder: Path) -> dict[str, Any]:
     for name in (SCHEDULER_FILE, DEFAULTS_FILE, INDEX_FILE):
         if (folder / name).is_file():
             stored |= read_json(folder / name)
-    # Those of the index that are lists name the components.
-    return {key: value for key, value in stored.items() if not key.startswith("_") and not isinstance(value, list)}
+    # Those of the index that are lists name the components; a dict of words is nothing for a table.
+    return {
+        key: value for key, value in stored.items() if not key.startswith("_") and not isinstance(value, list | dict)
+    }
 
 
 def default_license(base: str | None) -> str:

@@ -18,23 +18,20 @@ from pathlib import Path
 
 import colorization
 from colorization.hub import INDEX_FILE
+from colorization.pipeline import EXTRAS
 from colorization.scheduler import ColdDiffusionScheduler
-from colorization.semantic import SemanticEncoder
-from colorization.vividness import VividnessModel
 
 PACKAGE = Path(colorization.__file__).parent
 PIPELINE_MODULE = "pipeline"
 # Components whose classes are this package's.
-COMPONENTS = {
-    "scheduler": ColdDiffusionScheduler,
-    "vividness": VividnessModel,
-    "semantic_encoder": SemanticEncoder,
-}
+COMPONENTS = {"scheduler": ColdDiffusionScheduler, **EXTRAS}
 
 _HEADER = "# Part of Cold Colorizer {version} (Apache-2.0), published with the model; generated, do not edit.\n"
 # The one import that is no sibling: the folder that diffusers copies the modules to has an empty __init__.py.
 _VERSION_IMPORT = "from . import __version__\n"
 _VERSION = f'__version__ = "{colorization.__version__}"\n'
+# A text that a module reads from beside it; diffusers copies no files but modules.
+_DATA_FILE = re.compile(r'Path\(__file__\)\.with_name\("([\w.]+)"\)\.read_text\(encoding="utf-8"\)')
 # Of what `pipeline.py` does not import itself.
 _INDIRECT_IMPORT = "from .{name} import __name__ as _{name}  # for diffusers, which copies what is named here\n"
 # With a space after the dot the import stays what it was, but diffusers' search does not find it.
@@ -85,7 +82,8 @@ def needed_modules(package: Path, module: str) -> dict[str, str]:
     sources, waiting = {}, [module]
     while waiting:
         name = waiting.pop()
-        sources[name] = (package / f"{name}.py").read_text(encoding="utf-8")
+        code = (package / f"{name}.py").read_text(encoding="utf-8")
+        sources[name] = _DATA_FILE.sub(lambda data: repr((package / data[1]).read_text(encoding="utf-8")), code)
         waiting += siblings(sources[name]) - sources.keys()
     return sources
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import random_photo
+from conftest import naming_pipeline, random_photo
 from PIL import Image
 
 from colorization import batch_run, loading
@@ -321,3 +321,22 @@ def test_module_and_exit_status_in_a_process_of_its_own(folder, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert results(tmp_path / "out") == {"one.png"}
+
+
+def test_what_is_seen_is_told_and_can_be_switched_off(folder, tmp_path, capsys):
+    naming_pipeline().save_pretrained(tmp_path / "model")
+    command = [folder / "one.png", "--model", tmp_path / "model", "--format", "png", *FAST]
+    assert run(*command, "--output", tmp_path / "seen", "--verbose") == 0
+    assert "one.png: I see a macaw: red, blue, yellow; colored as “red macaw”" in capsys.readouterr().out
+    assert read_settings(tmp_path / "seen" / "one.png")["encoded_prompt"] == "red macaw"
+    assert run(*command, "--output", tmp_path / "unseen", "--no-auto-prompt", "--verbose") == 0
+    assert "macaw" not in capsys.readouterr().out
+    assert read_settings(tmp_path / "unseen" / "one.png")["auto_prompt"] is False
+    assert run(*command, "--output", tmp_path / "told", "--prompt", "cat") == 0
+    assert "macaw" not in capsys.readouterr().out
+    assert read_settings(tmp_path / "told" / "one.png")["prompt"] == "cat"
+
+
+def test_a_baseline_sees_nothing(folder, tmp_path, capsys):
+    assert run(folder, "--output", tmp_path / "out", "--model", "baseline:cic", "--no-auto-prompt") == 2
+    assert "--auto-prompt: makes no sense for a baseline" in capsys.readouterr().err

@@ -405,7 +405,7 @@ class TestBadInput:
             ({"seed": 1.5}, "`seed` must be a whole number or a list of such, got 1.5"),
             ({"seed": [1, 2]}, r"`seed` must be one value or one per image \(1\), got 2 values"),
             ({"prompt": ["a", "b"]}, r"`prompt` must be one value or one per image \(1\), got 2 values"),
-            ({"prompt": None}, "`prompt` must be text or a list of such, got None"),
+            ({"prompt": 5}, "`prompt` must be text or a list of such, got 5"),
             ({"seed": 1, "generator": torch.Generator()}, "`seed` and `generator` exclude each other"),
         ],
     )

@@ -69,6 +69,7 @@ def test_endpoints_name_their_parameters_and_the_models_defaults(client, embedde
         "file_format": "PNG",
         "model": "embedded",
         "auto_color_scale": False,
+        "auto_prompt": True,
     }
     for name, first, own in (("/colorize", "image", {"variants": 1, "hints": ""}), ("/colorize_batch", "files", {})):
         needed, *others = endpoints[name]["parameters"]
@@ -100,6 +101,12 @@ def test_settings_reach_the_model(client, example_files):
     assert written["hints"] == [[30, 20, "#2060e0"]]
     asked["num_inference_steps"] = asked.pop("steps")
     assert {name: written[name] for name in [*asked, "seed"]} == asked | {"seed": 7}
+
+
+def test_no_steps_are_the_first_guess(client, example_files):
+    (before, after), download = colorize(client, example_files[0], steps=0)
+    assert read_settings(download)["num_inference_steps"] == 0
+    assert Path(before).read_bytes() != Path(after).read_bytes()
 
 
 def test_what_is_in_the_file_survives(client, ramp, tmp_path):
@@ -134,7 +141,7 @@ def test_bad_input_gives_one_line(client, demo_cache, example_files, tmp_path):
         (lambda: colorize(client, text), "notes.txt: not an image"),
         (lambda: colorize(client, renamed), "fake.jpg: not an image"),
         (lambda: client.predict(None, api_name="/colorize"), "Choose a photograph first."),
-        (lambda: colorize(client, example_files[0], steps=0), "less than minimum"),
+        (lambda: colorize(client, example_files[0], steps=-1), "less than minimum"),
         (lambda: colorize(client, example_files[0], steps=101), "greater than maximum"),
         (lambda: colorize(client, example_files[0], variants=5), "greater than maximum"),
         (lambda: colorize(client, example_files[0], model="another"), "not in the list of choices"),

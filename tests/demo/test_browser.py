@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from conftest import naming_head
 from PIL import Image
 
 from colorization.image_io import read_image, read_settings
@@ -365,6 +366,26 @@ def test_clicks_fill_in_prompt_photograph_and_seed(page):
     before = seed.input_value()
     page.get_by_role("button", name="Dice").click()
     expect(seed).not_to_have_value(before)
+
+
+def test_what_is_seen_is_said_and_every_word_sets_the_prompt(page, example_files, embedded):
+    embedded.register_modules(naming_head=naming_head(embedded))
+    try:
+        upload(page, example_files[0])
+        colorize(page)
+        seen, prompt = page.locator("#seen"), page.get_by_label("Prompt", exact=True)
+        expect(seen).to_contain_text("I see a macaw:")
+        expect(page.locator("#notes")).to_contain_text("colored as “red macaw”")
+        for color in ("blue", "yellow"):
+            seen.get_by_role("button", name=color).click()
+            expect(prompt).to_have_value(f"{color} macaw")
+        page.locator("#colorize").click()
+        expect(page.locator("#notes")).to_be_hidden()
+        expect(seen).to_contain_text("I see a macaw:")  # to try another of its colors
+        page.locator("#photograph input[type=file]").set_input_files(str(example_files[1]))
+        expect(seen.get_by_role("button", name="blue")).to_be_hidden()
+    finally:
+        embedded.register_modules(naming_head=None)
 
 
 def test_comparison_and_steps_are_shown(page, example_files):

@@ -14,7 +14,7 @@ import httpx
 import numpy as np
 import psutil
 import pytest
-from conftest import free_port, tiny_pipeline
+from conftest import free_port, naming_pipeline, tiny_pipeline
 from gradio.data_classes import ImageData
 from gradio_client import Client, handle_file
 from PIL import Image
@@ -35,6 +35,7 @@ from demo.hint_panel import add_line, place_hint
 from demo.inputs import PhotoInput
 from demo.messages import on_page, problems_on_page
 from demo.page import launch_options
+from demo.prompt_box import seen_values
 from demo.rendering import shrink
 from demo.settings import Settings
 from demo.snippet import python_code
@@ -59,6 +60,7 @@ def color(embedded, demo_cache) -> Color:
 
 DEFAULTS = {"negative_prompt": "", "steps": 2, "guidance_scale": 1.0, "color_scale": 1.0, "seed": 0}
 DEFAULTS |= {"variants": 1, "file_format": "PNG", "model": "embedded", "hints": "", "auto_color_scale": False}
+DEFAULTS |= {"auto_prompt": True}
 
 
 def test_the_same_file_comes_out_of_the_python_box(color, example_files, tmp_path, monkeypatch):
@@ -160,6 +162,55 @@ def test_models_that_choose_no_color_scale_offer_none(demo_cache, example_files)
     settings = DEFAULTS | {"model": "tiny", "auto_color_scale": True}
     with pytest.raises(gr.Error, match='`color_scale` "auto" needs a model with'):
         Color(engine, Visits()).colorize(str(example_files[0]), "", request=request(), **settings)
+
+
+@pytest.fixture
+def naming(demo_cache) -> Color:
+    """Of a model that takes everything for a macaw."""
+    return Color(Engine({"embedded": naming_pipeline(prompt_vocabulary={"colors": "red blue"})}), Visits())
+
+
+def test_what_is_seen_is_shown_and_every_word_is_a_click(naming, example_files, tmp_path, monkeypatch):
+    _, download = naming.colorize(str(example_files[0]), "", request=request(), **DEFAULTS)
+    sentence, *words, prompts, notes = naming.tell(request())
+    assert sentence.value == "I see a macaw:" and sentence.visible
+    assert [word.value for word in words if word.visible] == ["red", "blue", "yellow"]
+    assert prompts == {color: f"{color} macaw" for color in ("red", "blue", "yellow")}
+    assert notes.value == "colored as “red macaw”" and notes.visible
+    # The Python box makes the same file, which tells it too.
+    *_, code, _ = naming.present(1.0, "PNG", request())
+    assert "prompt=''" in code and "auto_prompt" not in code
+    assert read_settings(download)["encoded_prompt"] == "red macaw"
+
+
+def test_what_was_seen_stays_while_its_words_are_tried(naming, example_files):
+    naming.colorize(str(example_files[0]), "crimson macaw", request=request(), **DEFAULTS)
+    *others, notes = naming.tell(request())
+    assert all(value == gr.skip() for value in others)
+    assert notes.value == "“crimson” is read as “red”"
+
+
+def test_nothing_is_seen_without_result_or_against_the_visitors_will(naming, example_files):
+    for count, settings in enumerate([None, DEFAULTS | {"auto_prompt": False}]):
+        if count:
+            naming.colorize(str(example_files[0]), "", request=request(), **settings)
+        *shown, prompts, notes = naming.tell(request())
+        assert prompts == {} and not notes.visible and not any(one.visible for one in shown)
+    *_, code, _ = naming.present(1.0, "PNG", request())
+    assert "auto_prompt=False" in code
+
+
+def test_a_thing_that_has_no_color_of_its_own_is_said_with_its_background():
+    seen = {"name": "parachute", "colors": [], "background": "blue", "probability": 0.9}
+    sentence, word, *_, prompts, notes = seen_values({"prompt": "", "seen": seen})
+    assert (sentence.value, word.value) == ("I see a parachute:", "blue background")
+    assert prompts == {"blue background": "parachute, blue background"} and not notes.visible
+
+
+def test_the_page_offers_what_the_model_can(demo_cache):
+    able, unable = Engine({"one": naming_pipeline()}), Engine({"one": tiny_pipeline()})
+    assert able.names("one") and not unable.names("one")
+    assert (able.fewest_steps("one"), unable.fewest_steps("one")) == (0, 1)
 
 
 def test_rendering_without_a_result_changes_nothing(color):
@@ -348,6 +399,13 @@ def test_the_walk_begins_gray_and_ends_with_the_result(embedded, example_files):
     assert len(walk) == 4
     assert not walk[0].chroma.any()
     assert (walk[-1].chroma - result.chroma).abs().max() < 1e-5
+
+
+def test_a_walk_without_steps_is_the_first_guess(embedded, example_files):
+    engine, photo = Engine({"embedded": embedded}), read_image(example_files[0])
+    with engine.request("me") as mine:
+        start, guess = engine.trace(mine, "embedded", photo, num_inference_steps=0)
+    assert not start.chroma.any() and guess.chroma.any()
 
 
 def test_the_walk_shows_what_color_hints_do(color, example_files):

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import EXAMPLES, tiny_pipeline
+from conftest import EXAMPLES, naming_pipeline, tiny_pipeline
 from hub_server import Repo, hub_server
 from PIL import Image
 from test_captioning import save_tiny_blip
@@ -191,6 +191,19 @@ def test_flags_come_before_the_report_s_protocol(photos, model, tmp_path):
     settings = json.loads((tmp_path / "run.json").read_text())["settings"]
     assert (settings["num_inference_steps"], settings["guidance_scale"]) == (1, 3.0)
     assert settings["negative_prompt"] == "sepia"
+
+
+def test_with_and_without_what_the_model_sees(photos, model, tmp_path, capsys):
+    naming_pipeline().save_pretrained(tmp_path / "naming")
+    runs = {}
+    for name, words in {"seen": [], "unseen": ["--no-auto-prompt"]}.items():
+        assert main(command(photos, str(tmp_path / "naming"), tmp_path / name, "--no-vae-row", *words)) == 1
+        runs[name] = json.loads((tmp_path / name / "run.json").read_text())["settings"]
+    assert runs["unseen"] == runs["seen"] | {"auto_prompt": False}
+    assert list(pictures(tmp_path / "seen").values()) != list(pictures(tmp_path / "unseen").values())
+    capsys.readouterr()
+    error = error_of(capsys, command(photos, model, tmp_path / "other", "--no-auto-prompt"))
+    assert "--no-auto-prompt: this model says nothing of what it sees" in error
 
 
 # Several processes, interruptions

