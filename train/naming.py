@@ -81,6 +81,13 @@ def imagenet_head(weights: dict[str, torch.Tensor], epsilon: float = 1e-3) -> Na
     return head.eval()
 
 
+def first_head(folder: str | None) -> NamingHead:
+    """The head in a folder, such as one that was trained together with the encoder, or ImageNet's classifier."""
+    if folder is None:
+        return imagenet_head(imagenet_weights())
+    return NamingHead.from_pretrained(folder, torch_dtype=torch.float32).eval()
+
+
 def photographs(source: str, split: str, count: int) -> Iterator[tuple[Image.Image, str]]:
     """About `count` photographs of a split with their labels, evenly spread over it."""
     rows = load_source(source)[split]
@@ -256,6 +263,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--encoder", required=True, metavar="DIR", help="a trained semantic encoder")
     parser.add_argument("--photos", required=True, metavar="SOURCE", help="with the splits train and validation")
+    parser.add_argument("--head", metavar="DIR", help="head to go on from (default: ImageNet's classifier)")
     parser.add_argument("--output", required=True, type=Path, metavar="DIR")
     parser.add_argument(
         "--count", type=at_least(_HELD_OUT), default=6000, metavar="N", help="photographs to learn from"
@@ -274,7 +282,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         encoder = SemanticEncoder.from_pretrained(arguments.encoder, torch_dtype=torch.float32).eval()
-        head = imagenet_head(imagenet_weights())
+        head = first_head(arguments.head)
         training = look(arguments.photos, "train", arguments.count, encoder, head)
         judged = look(arguments.photos, "validation", arguments.judged, encoder, head)
     except (ImportError, OSError, ValueError) as error:

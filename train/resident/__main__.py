@@ -1,4 +1,4 @@
-"""`python -m train.resident`: encoder, UNet and text encoder of the small model, with all photographs on the device."""
+"""`python -m train.resident`: the small model's encoder, UNet and text encoder, all photographs on the device."""
 
 import argparse
 import sys

@@ -1,4 +1,4 @@
-"""The course of a training that is limited by the clock: learning rates, moving averages, what is written on the way."""
+"""The course of a training limited by the clock: learning rates, moving average, steps until the time is over."""
 
 import math
 import time

@@ -155,7 +155,7 @@ def train_encoder(
     backbone += namer.head.parameters()
     optimizer = torch.optim.AdamW([{"params": decoder}, {"params": backbone}], weight_decay=0.05, fused=True)
     rates = Rates((settings.learning_rate, settings.backbone_rate), (settings.warmup, settings.backbone_warmup))
-    average = MovingAverage([*decoder, *backbone], [settings.decay])
+    average = MovingAverage([*decoder, *backbone], settings.decay)
     model.train().to(memory_format=torch.channels_last)
     named_count = int(settings.named * settings.batch_size)
 

@@ -52,7 +52,7 @@ def _blur(planes: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
 
 
 def filmed(image: torch.Tensor, share: float, generator: torch.Generator) -> torch.Tensor:
-    """Scenes in their own colors, a random share of them on the gray picture of an old film, whose luma they then have.
+    """Scenes in their own colors; a random share gets the luma that an old film makes of them.
 
     Args:
         image: RGB `(batch, 3, height, width)` in [0, 1].
