@@ -42,6 +42,11 @@ _GROUNDS = "grass|meadow|lawn|field|water|sea|ocean|lake|wall|curtain"  # around
 _LINKS = "in front of|in|on|under|against|before|below|with|and|at|by|near|over|above|of|for|from"
 _NOTHING_MORE = rf"(?:\s+(?:that|which|who|is|are|was|but|or|nor|please|{_LINKS}))+$"
 _NEGATION = re.compile(r"\b(no|not|without|never)\s+(?:(?:any|an?|the|too|much|so|in|be)\s+)*", re.I)
+# Said of people these are the colors of their hair.
+_HAIR = re.compile(
+    r"\b(blonde?|brunette|auburn|ginger)\s+((?:young|old|little)\s+)?(wom[ae]n|m[ae]n|girls?|boys?|lady|child|person)\b",
+    re.I,
+)
 _CLAUSES = re.compile(r"\s*[,;\n]+\s*|\.\s+|\.$|\s+but\s+", re.I)
 _PHOTO_OF = re.compile(r"^(?:(?:an?|the)\s+)?(?:photo|photograph|picture|image|portrait)\s+of\s+", re.I)
 _SMALL_WORDS = set("a an and at by for from in is are near of on or over the to under with".split())
@@ -178,6 +183,7 @@ def _known_color(match: re.Match, vocabulary: Vocabulary) -> str | None:
 def _rename_colors(text: str, vocabulary: Vocabulary, notes: list[str]) -> str:
     """Every color by the name that the model knows it by; "navy blue" is one blue, not two."""
 
+    text = _HAIR.sub(r"\2\3 with \1 hair", text)
     names = [found.span() for found in _names_with_colors().finditer(text)]
 
     def rename(match: re.Match) -> str:
@@ -246,7 +252,7 @@ def _take_background(clause: str, vocabulary: Vocabulary, first: bool, notes: li
     around = (ground["sky"] or ground["ground"]).lower()
     if vocabulary.knows(around) and around != "background":
         return clause, ""
-    background = vocabulary.background.format(color=ground["color"].lower())
+    background = vocabulary.background.replace("{color}", ground["color"].lower())
     said = f"{ground['color'].lower()} {around}"
     if said != background:
         notes.append(f"“{said}” is read as “{background}”")
