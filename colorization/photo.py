@@ -33,6 +33,9 @@ class Photo:
         exif: raw EXIF beginning with `Exif\\0\\0`, its orientation reset and its thumbnail unlinked.
         dpi: (horizontal, vertical) resolution, None where the file states none or only the meaningless default.
         name: file name, or "image", for messages.
+        xmp: the XMP packet as it was read, None where there is none.
+        iptc: IPTC records (IIM), None where there are none.
+        digest: SHA-256 of the file, hexadecimal; None for in-memory input.
     """
 
     luma: np.ndarray
@@ -42,6 +45,9 @@ class Photo:
     exif: bytes | None
     dpi: tuple[float, float] | None
     name: str
+    xmp: bytes | str | None = None
+    iptc: bytes | None = None
+    digest: str | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -59,6 +65,9 @@ class Origin:
     exif: bytes | None = None
     dpi: tuple[float, float] | None = None
     orientation: int = 1
+    xmp: bytes | str | None = None
+    iptc: bytes | None = None
+    digest: str | None = None
 
 
 def make_photo(pixels: np.ndarray, origin: Origin, keep_color: bool) -> Photo:
@@ -79,6 +88,9 @@ def make_photo(pixels: np.ndarray, origin: Origin, keep_color: bool) -> Photo:
         exif=origin.exif,
         dpi=origin.dpi[::-1] if origin.dpi and swap else origin.dpi,
         name=origin.name,
+        xmp=origin.xmp,
+        iptc=origin.iptc,
+        digest=origin.digest,
     )
 
 
