@@ -82,7 +82,7 @@ class FileSink:
 
     def write(self, item: Task, photo: Photo, prediction: ChromaPrediction) -> None:
         item.target.parent.mkdir(parents=True, exist_ok=True)
-        write_image(item.target, prediction.render(photo.luma), source=photo, settings=prediction.settings)
+        write_image(item.target, prediction.render(photo.luma), source=photo, settings=prediction.record)
 
     def succeed(self, item: Task) -> None:
         self.report.done += 1

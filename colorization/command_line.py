@@ -62,6 +62,16 @@ def share_cores() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 
+def quiet_libraries() -> None:
+    """No progress bars and remarks of the model libraries: what matters of it, `load_pipeline` says itself."""
+    import diffusers
+    import transformers
+
+    for library in (diffusers, transformers):
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()
+
+
 @contextmanager
 def one_line_warnings() -> Iterator[None]:
     """Show what this library warns of as a line each, and nothing that other libraries warn of."""

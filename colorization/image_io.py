@@ -47,12 +47,12 @@ _SAVERS: dict[str, tuple[str, dict[str, Any]]] = {
     ".jpeg": ("jpegsave", {}),
     # Level 3 with one fixed filter is a third of the time of level 6 with all filters, for 3% more bytes.
     ".png": ("pngsave", {"compression": 3, "filter": "sub"}),
-    ".webp": ("webpsave", {"effort": 2}),
+    ".webp": ("webpsave", {"effort": 2, "lossless": True}),  # its lossy kind has 220 levels of luminance
     ".tif": ("tiffsave", {"compression": "deflate", "predictor": "horizontal"}),
     ".tiff": ("tiffsave", {"compression": "deflate", "predictor": "horizontal"}),
 }
 _KINDS = {"jpegsave": "jpg", "pngsave": "png", "webpsave": "webp", "tiffsave": "tiff"}
-_LOSSY = ("jpegsave", "webpsave")
+_SIXTEEN_BITS = ("pngsave", "tiffsave")
 
 
 def read_image(path: str | os.PathLike, max_pixels: int = DEFAULT_MAX_PIXELS, keep_color: bool = False) -> Photo:
@@ -129,8 +129,7 @@ def write_image(
     """Write a colored picture as JPEG, PNG, WebP or TIFF, whichever the suffix of `path` names.
 
     The file appears under its name only when it is complete. Its metadata always says "AI-colorized", for people and
-    (XMP, IPTC 2025.1) for programs. PNG and TIFF keep every value; JPEG and WebP are lossy, and WebP stores luminance
-    in 220 levels.
+    (XMP, IPTC 2025.1) for programs. PNG and TIFF keep every value, WebP every value of 8 bits; JPEG is lossy.
 
     Args:
         path: ends in .jpg, .jpeg, .png, .webp, .tif or .tiff.
@@ -140,7 +139,7 @@ def write_image(
             white.
         settings: recorded as JSON, see `read_settings`. A JPEG file holds 64 KB: of more it holds what fits, and the
             digests of the others as "omitted".
-        quality: 1 to 100, for JPEG and WebP.
+        quality: 1 to 100, for JPEG.
 
     Raises:
         ImageError: if an argument is unusable or the file cannot be written; nothing is left on disk then.
@@ -155,13 +154,13 @@ def write_image(
     _check_output(path, pixels, alpha)
     saver, options = _SAVERS[suffix]
     if settings is not None and source is not None and source.digest is not None:
-        settings = dict(settings) | {"input": {"file": source.name, "sha256": source.digest}}
+        settings = {"input": {"file": source.name, "sha256": source.digest}} | dict(settings)
     recorded = settings_json(path, settings)
     packet = xmp_packet(recorded, source, JPEG_SEGMENT_LIMIT if saver == "jpegsave" else None)
-    if saver in _LOSSY:
+    if saver == "jpegsave":
         options = options | {"Q": quality}
     with one_line_errors(path, "cannot be written"), _replacing(path) as temporary:
-        image = output_image(pixels, alpha, sixteen_bits=saver not in _LOSSY, keep_alpha=saver != "jpegsave")
+        image = output_image(pixels, alpha, sixteen_bits=saver in _SIXTEEN_BITS, keep_alpha=saver != "jpegsave")
         image = with_metadata(image, source, packet, _KINDS[saver])
         if recorded and saver == "pngsave":  # XMP holds them too, but few programs show it
             image.set_type(pyvips.GValue.gstr_type, "png-comment-1-Settings", recorded)
@@ -176,13 +175,21 @@ def read_settings(path: str | os.PathLike) -> dict[str, Any] | None:
     Raises:
         ImageError: if the file is missing or not an image.
     """
+    return recorded_settings(read_packet(path))
+
+
+def read_packet(path: str | os.PathLike) -> bytes | str | None:
+    """The XMP packet of a file, None where it has none.
+
+    Raises:
+        ImageError: if the file is missing or not an image.
+    """
     path = os.fsdecode(path)
     kind = _sniff(path)
     if kind in _PILLOW_READERS:
         return None
     with one_line_errors(path):
-        packet = field(open_vips(path, kind), "xmp-data")
-    return recorded_settings(packet)
+        return field(open_vips(path, kind), "xmp-data")
 
 
 def sha256_of(path: str | os.PathLike) -> str:

@@ -19,7 +19,8 @@ from .vips import field
 
 ORIENTATION_TAG = 0x0112
 # What a TIFF file says of the photograph; its other tags describe how the pixels are stored.
-_TIFF_TAGS = ("ImageDescription", "Make", "Model", "Software", "DateTime", "Artist", "Copyright")
+_TIFF_TAGS = ("ImageDescription", "Make", "Model", "Software", "DateTime", "Artist", "Copyright", "HostComputer")
+_TIFF_TAGS += ("DocumentName", "PageName", "Rating", "XPTitle", "XPComment", "XPAuthor", "XPKeywords", "XPSubject")
 _DESCRIPTION_TAG = 0x010E
 _DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 _BROKEN_EXIF = (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error)

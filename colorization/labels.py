@@ -30,7 +30,7 @@ _SHORT = 200  # characters of a setting that is never left out for another's sak
 _SETTINGS_NAMESPACE = "urn:cold-colorizer:1.0:"
 _XMLNS = "http://www.w3.org/2000/xmlns/"
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
-_NAMESPACES = {
+NAMESPACES = {
     "dc": "http://purl.org/dc/elements/1.1/",
     "xmp": "http://ns.adobe.com/xap/1.0/",
     "xmpRights": "http://ns.adobe.com/xap/1.0/rights/",
@@ -52,15 +52,19 @@ _UNTRUE = {
     *((_TIFF, name) for name in ("Orientation", "ImageWidth", "ImageLength", "BitsPerSample", "Compression")),
     *((_TIFF, name) for name in ("PhotometricInterpretation", "SamplesPerPixel", "PlanarConfiguration")),
     *((_EXIF, name) for name in ("ColorSpace", "PixelXDimension", "PixelYDimension")),
-    *((_NAMESPACES["photoshop"], name) for name in ("ColorMode", "ICCProfile")),
-    *((_NAMESPACES["xmp"], name) for name in ("Thumbnails", "CreatorTool")),
-    *((_NAMESPACES["Iptc4xmpExt"], name) for name in ("DigitalSourceType", "AISystemUsed", "AISystemVersionUsed")),
-    *((_NAMESPACES["Iptc4xmpExt"], name) for name in ("AIPromptInformation", "AIPromptWriterName")),
-    (_NAMESPACES["dc"], "format"),
+    *((NAMESPACES["photoshop"], name) for name in ("ColorMode", "ICCProfile")),
+    *((NAMESPACES["xmp"], name) for name in ("Thumbnails", "CreatorTool")),
+    *((NAMESPACES["Iptc4xmpExt"], name) for name in ("DigitalSourceType", "AISystemUsed", "AISystemVersionUsed")),
+    *((NAMESPACES["Iptc4xmpExt"], name) for name in ("AIPromptInformation", "AIPromptWriterName")),
+    (NAMESPACES["dc"], "format"),
     ("http://purl.org/dc/terms/", "provenance"),  # of content credentials that are signed for other pixels
 }
+_TOLD = {
+    "Iptc4xmpExt": ("DigitalSourceType", "AISystemUsed", "AISystemVersionUsed", "AIPromptInformation"),
+    "dc": ("title", "description", "subject", "creator", "rights"),
+}
 # Captions, keywords and rights: kept where not all of a photograph's XMP fits.
-_ESSENTIAL = {uri for prefix, uri in _NAMESPACES.items() if prefix not in ("xmp", "cold")}
+_ESSENTIAL = {uri for prefix, uri in NAMESPACES.items() if prefix not in ("xmp", "cold")}
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -83,6 +87,21 @@ def recorded_settings(packet: bytes | str | None) -> dict[str, Any] | None:
         return json.loads(text or "null")
     except (ElementTree.ParseError, json.JSONDecodeError):
         return None
+
+
+def recorded_label(packet: bytes | str | None) -> dict[str, str]:
+    """What a packet says of how a picture came about and of its rights, by the names of XMP; empty for nothing."""
+    document = _parse(packet)
+    found = {}
+    for prefix, names in _TOLD.items():
+        for name in names:
+            for element in document.getElementsByTagNameNS(NAMESPACES[prefix], name) if document else []:
+                items = element.getElementsByTagNameNS(_RDF, "li") or [element]
+                texts = [
+                    child.data for item in items for child in item.childNodes if child.nodeType == child.TEXT_NODE
+                ]
+                found[f"{prefix}:{name}"] = ", ".join(text for text in texts if text.strip())
+    return found
 
 
 def xmp_packet(settings: str, source: Photo | None = None, limit: int | None = None) -> str:
@@ -274,13 +293,13 @@ class _Writer:
         # All descriptions in a packet are of one resource, so they have the same name for it.
         about = descriptions[0].getAttributeNS(_RDF, "about") if descriptions else ""
         self._own.setAttributeNS(_RDF, "rdf:about", about)
-        for prefix, uri in _NAMESPACES.items():
+        for prefix, uri in NAMESPACES.items():
             self._own.setAttributeNS(_XMLNS, f"xmlns:{prefix}", uri)
         rdf.appendChild(self._own)
 
     def add(self, prefix: str, name: str, values: list[str], kind: str = "", append: bool = False) -> None:
         """Add a property that is not there yet; `append` adds to a list that is."""
-        key = (_NAMESPACES[prefix], name)
+        key = (NAMESPACES[prefix], name)
         if key in self._known:
             if append:
                 self._extend(self._known[key], values)

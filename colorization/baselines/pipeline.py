@@ -9,6 +9,7 @@ from diffusers import DiffusionPipeline
 
 from .. import __version__
 from ..batching import batches_of_one_shape, model_size, one_per_image
+from ..computation import computations
 from ..errors import ColorizationWarning
 from ..hints import HintField
 from ..jobs import (
@@ -125,8 +126,11 @@ class BaselinePipeline(DiffusionPipeline):
                 view.guide,
                 self._describe(color_scale, own, view.hints),
                 view.hints,
+                computation,
             )
-            for chroma, (view, own) in zip(chromas, jobs, strict=True)
+            for chroma, (view, own), computation in zip(
+                chromas, jobs, computations(self, self.model, batches), strict=True
+            )
         ]
         settings = [prediction.settings for prediction in predictions]
         return output(predictions, settings, photos, output_type, return_dict)

@@ -622,7 +622,9 @@ def test_torch_is_not_imported():
 # --- writing -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("suffix", "tolerance"), [("png", 0), ("jpg", 8), ("jpeg", 8), ("webp", 24), ("PNG", 0)])
+@pytest.mark.parametrize(
+    ("suffix", "tolerance"), [("png", 0), ("jpg", 8), ("jpeg", 8), ("webp", 0), ("tiff", 0), ("PNG", 0)]
+)
 def test_written_pixels(tmp_path, suffix, tolerance):
     path = tmp_path / f"out.{suffix}"
     write_image(path, COLORS)
