@@ -145,6 +145,8 @@ def show(entries: Sequence[Entry]) -> str:
     order = [f"to {kind}" for kind in RESULT_KINDS] + [f"from {kind}" for kind in INPUT_KINDS]
     by_run = {entry.run: entry for entry in entries}
     shown = [by_run[run] for run in order if run in by_run]
+    if not shown:
+        return "not measured yet"
     lines = [f"| files | n | {' | '.join(_TITLES.values())} |", "|---" * (len(_TITLES) + 2) + "|"]
     for entry in shown:
         values = {name: metric["value"] for name, metric in entry.metrics.items()}
@@ -159,9 +161,7 @@ def show(entries: Sequence[Entry]) -> str:
             "" if edges is None else f"{edges:.0%}",
         ]
         lines.append(f"| {entry.run} | {entry.data['n']} | {' | '.join(cells)} |")
-    worst = max(shown, key=lambda entry: entry.metrics["lightness"]["value"], default=None)
-    if worst is None:
-        return "not measured yet"
+    worst = max(shown, key=lambda entry: entry.metrics["lightness"]["value"])
     value = worst.metrics["lightness"]["value"]
     verdict = "At most" if value <= LIGHTNESS_LIMIT else "**More than**"
     sentence = f"{verdict} {LIGHTNESS_LIMIT} everywhere; most in files {worst.run}: {value:.3f}."
