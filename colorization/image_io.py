@@ -10,10 +10,8 @@ file claims to be. All functions may be called from several threads at once.
 """
 
 import os
-import secrets
 import stat
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +19,7 @@ import numpy as np
 import pyvips
 from PIL import BmpImagePlugin, Image, PpmImagePlugin
 
+from .atomic import replacing
 from .image_metadata import (
     JPEG_SEGMENT_LIMIT,
     recorded_settings,
@@ -162,7 +161,7 @@ def write_image(
     saver, options = _SAVERS[suffix]
     if saver != "pngsave":
         options = options | {"Q": quality}
-    with one_line_errors(path, "cannot be written"), _replacing(path) as temporary:
+    with one_line_errors(path, "cannot be written"), replacing(path) as temporary:
         image = output_image(pixels, alpha, sixteen_bits=saver == "pngsave", keep_alpha=saver != "jpegsave")
         image = with_metadata(image, source, packet)
         if recorded and saver == "pngsave":  # XMP holds them too, but few programs show it
@@ -232,22 +231,6 @@ def _read_with_pillow(path: str, kind: str, max_pixels: int, keep_color: bool) -
         check_size(path, *image.size, max_pixels)
         pixels = pillow_pixels(image, path)
     return make_photo(pixels, Origin(name, kind, dpi=stated_dpi(None, image.info.get("dpi"))), keep_color)
-
-
-@contextmanager
-def _replacing(path: str) -> Iterator[str]:
-    """Yield a temporary name beside `path` that takes its place on success and is removed on any error."""
-    temporary = os.path.join(os.path.dirname(path), f".{secrets.token_hex(8)}.tmp")
-    try:
-        # Created here rather than by the encoder: never over another file, and with the permissions of any new file.
-        with open(temporary, "xb"):
-            pass
-        yield temporary
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(FileNotFoundError, NotADirectoryError):
-            os.unlink(temporary)
-        raise
 
 
 def _check_output(path: str, pixels: np.ndarray, alpha: np.ndarray | None) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pyvips
 
 DEFAULT_MAX_PIXELS = 200_000_000
+RAISE_LIMIT = "raise it with max_pixels (on the command line --max-pixels)"
 
 # Rec. 601 in 16-bit fixed point, as in Pillow's convert("L"). The weights add up to 65536, so the largest sum,
 # 65535 * 65536 + 32768, still fits uint32.
@@ -128,8 +129,7 @@ def check_size(name: str, width: int, height: int, max_pixels: int) -> None:
         raise ImageError(f"{name}: has no pixels ({width} x {height})")
     if width * height > max_pixels:
         raise ImageError(
-            f"{name}: {width} x {height} = {width * height:,} pixels exceed the limit of {max_pixels:,};"
-            " raise it with max_pixels"
+            f"{name}: {width} x {height} = {width * height:,} pixels exceed the limit of {max_pixels:,}; {RAISE_LIMIT}"
         )
 
 

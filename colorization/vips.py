@@ -38,7 +38,7 @@ def open_vips(path: str, kind: str) -> pyvips.Image:
 def integer_samples(image: pyvips.Image, name: str) -> pyvips.Image:
     """The image with 8- or 16-bit samples in gray, RGB or CMYK, with or without alpha."""
     if image.interpretation not in _PLAIN_SPACES:
-        image = image.colorspace("srgb")
+        image = image.colourspace("srgb")
     if image.format in ("float", "double"):
         profile = field(image, "icc-profile-data")
         image = wrap(floats_to_uint16(vips_pixels(image), name), profile)

@@ -11,7 +11,7 @@ from html import escape
 import gradio as gr
 
 from colorization.errors import ColorizationWarning
-from colorization.photo import ImageError
+from colorization.photo import RAISE_LIMIT, ImageError
 
 from .engine import Canceled
 
@@ -65,7 +65,7 @@ def _listen() -> None:
 
 def on_page(message: object, path: str | None = None) -> str:
     """A message for gradio's pop-ups, which show HTML: one line, without the folder of the upload."""
-    text = str(message).removesuffix("; raise it with max_pixels")
+    text = str(message).removesuffix(f"; {RAISE_LIMIT}")
     if path is not None:
         text = text.replace(os.path.join(os.path.dirname(path), ""), "")
     return escape(textwrap.shorten(text, 300, placeholder=" …"), quote=False)

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from colorization.atomic import sha256_of
 from colorization.errors import one_line
 
-from .files import sha256_of
 from .metrics.color_words import HUE_WORDS, is_usable_label
 from .metrics.gray import is_gray
 from .photos import NamedPhoto, PhotoSource, photo_seed
