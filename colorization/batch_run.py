@@ -67,7 +67,7 @@ class FileSource:
         return iter(self.tasks)
 
     def read(self, item: Task) -> Photo:
-        photo = read_image(item.source, self.max_pixels)
+        photo = read_image(item.source, self.max_pixels, page=item.page)
         check_inside(item.hints, *photo.size)
         return photo
 
@@ -83,7 +83,7 @@ class FileSink:
 
     def write(self, item: Task, photo: Photo, prediction: ChromaPrediction) -> None:
         item.target.parent.mkdir(parents=True, exist_ok=True)
-        settings = prediction.settings | {INPUT: input_record(item.source)}
+        settings = prediction.settings | {INPUT: input_record(item)}
         write_image(item.target, prediction.render(photo.luma), source=photo, settings=settings)
 
     def succeed(self, item: Task) -> None:

@@ -83,7 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--name-pattern",
         type=_pattern,
         metavar="P",
-        help="names of results: {stem} and {suffix} of the input, {folder} that it is in, e.g. {stem}-{suffix}",
+        help="names of results: {stem} and {suffix} of the input, {folder} that it is in, {page} of several",
     )
     parser.add_argument(
         "--max-pixels", type=at_least(1), metavar="N", help="refuse larger photographs (default: 200000000)"

@@ -28,11 +28,16 @@ OUTPUT_FORMATS = ("png", "jpg", "webp")
 
 @dataclass(frozen=True)
 class Task:
-    """One input file, where its result goes, and the color hints for it."""
+    """One input file, where its result goes, and the color hints for it.
+
+    Attributes:
+        page: of the file, from 0; None where the file has but one, which will be found when it is read.
+    """
 
     source: Path
     target: Path
     hints: "tuple[Hint, ...]" = ()
+    page: int | None = None
 
 
 @dataclass

@@ -11,6 +11,7 @@ file claims to be. All functions may be called from several threads at once.
 
 import os
 import stat
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,9 @@ import numpy as np
 import pyvips
 from PIL import BmpImagePlugin, Image, PpmImagePlugin
 
+from . import tiff
 from .atomic import replacing
+from .errors import ColorizationWarning
 from .image_metadata import (
     JPEG_SEGMENT_LIMIT,
     recorded_settings,
@@ -33,6 +36,7 @@ from .image_metadata import (
 from .in_memory import is_tensor, photo_from_array, photo_from_pillow, pillow_pixels, tensor_to_array
 from .photo import DEFAULT_MAX_PIXELS, ImageError, Origin, Photo, check_size, make_photo, one_line_errors
 from .vips import (
+    PAGED,
     VIPS_FORMATS,
     VIPS_LOADERS,
     field,
@@ -48,6 +52,7 @@ if TYPE_CHECKING:
 
 # The plugin classes, not Image.open: they stop after the header without consulting Pillow's global pixel limit.
 _PILLOW_READERS = {"bmp": BmpImagePlugin.BmpImageFile, "ppm": PpmImagePlugin.PpmImageFile}
+_AVIF_FILM = "avif film"
 _SAVERS: dict[str, tuple[str, dict[str, Any]]] = {
     ".jpg": ("jpegsave", {}),
     ".jpeg": ("jpegsave", {}),
@@ -57,8 +62,13 @@ _SAVERS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def read_image(path: str | os.PathLike, max_pixels: int = DEFAULT_MAX_PIXELS, keep_color: bool = False) -> Photo:
-    """Read a JPEG, PNG, WebP, TIFF, GIF, BMP, PPM or AVIF file (of several pages or frames, the first).
+def read_image(
+    path: str | os.PathLike,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    keep_color: bool = False,
+    page: int | None = None,
+) -> Photo:
+    """Read a JPEG, PNG, WebP, TIFF, GIF, BMP, PPM or AVIF file.
 
     Embedded color profiles are converted to sRGB, the EXIF orientation is applied. Floating-point TIFF must hold
     gamma-encoded values in [0, 1] and is read as 16 bits.
@@ -67,6 +77,7 @@ def read_image(path: str | os.PathLike, max_pixels: int = DEFAULT_MAX_PIXELS, ke
         path: the file; its suffix does not matter.
         max_pixels: refuse larger pictures, before decoding them.
         keep_color: also keep the colors, as `Photo.rgb`.
+        page: one of `list_pages`; None takes the first, with a warning if there are several.
 
     Raises:
         ImageError: if the file is missing, not an image, damaged, cut short, too large or of an unsupported kind.
@@ -76,12 +87,54 @@ def read_image(path: str | os.PathLike, max_pixels: int = DEFAULT_MAX_PIXELS, ke
     if kind in _PILLOW_READERS:
         return _read_with_pillow(path, kind, max_pixels, keep_color)
     with one_line_errors(path):
-        image = open_vips(path, kind)
+        pages = list_pages(path)
+        if page is None:
+            page = pages[0]
+            if len(pages) > 1:
+                message = f"{path} has {len(pages)} pages or frames: only the first is read"
+                warnings.warn(message, ColorizationWarning, stacklevel=2)
+        elif page not in pages:
+            raise ImageError(f"{path}: `page` must be one of {pages}, got {page}")
+        image = open_vips(path, kind, page)
         check_size(path, image.width, image.height, max_pixels)
         exif = tiff_exif(path) if kind == "tiff" else field(image, "exif-data")
         origin = vips_origin(image, Path(path).name, kind, exif)
+        if kind == "tiff":
+            image = _without_extra_channels(image, path, page)
         pixels = vips_pixels(to_srgb(integer_samples(image, path)))
     return make_photo(pixels, origin, keep_color)
+
+
+def list_pages(path: str | os.PathLike) -> list[int]:
+    """The numbers of a file's pages or frames that are pictures, at least one: previews and masks are left out.
+
+    Raises:
+        ImageError: the file is none that can be read.
+    """
+    path = os.fsdecode(path)
+    kind = _sniff(path)
+    if kind not in PAGED:
+        return [0]
+    with one_line_errors(path):
+        if kind == "tiff" and (pages := tiff.pictures(path)):
+            return [page.number for page in pages]
+        return list(range(field(open_vips(path, kind), "n-pages") or 1))
+
+
+def _without_extra_channels(image: pyvips.Image, path: str, number: int) -> pyvips.Image:
+    """The color channels of a TIFF file's page and its transparency; selections, infrared and the like go."""
+    page = next((page for page in tiff.read_pages(path) if page.number == number), None)
+    if page is None:
+        return image
+    tiff.check_readable(page, path)
+    colors, alpha = page.channels
+    if image.bands != page.samples or image.bands == colors:  # a palette has been looked up
+        return image
+    space = image.interpretation
+    image, full = image.extract_band(0, n=colors), image
+    if alpha is not None:
+        image = image.bandjoin(full.extract_band(alpha))
+    return image.copy(interpretation=space)
 
 
 def as_photo(
@@ -197,6 +250,8 @@ def _sniff(path: str) -> str:
     if not head:
         raise ImageError(f"{path}: the file is empty")
     kind = _kind_of(head)
+    if kind == _AVIF_FILM:
+        raise ImageError(f"{path}: is an AVIF animation, which cannot be read; GIF and WebP can")
     if kind is None:
         raise ImageError(f"{path}: not an image of a known kind ({', '.join([*VIPS_LOADERS, *_PILLOW_READERS])})")
     return kind
@@ -207,7 +262,7 @@ def _kind_of(head: bytes) -> str | None:
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "webp"
     if head[4:8] == b"ftyp":
-        return "avif" if head[8:12] in (b"avif", b"avis") else None
+        return {b"avif": "avif", b"avis": _AVIF_FILM}.get(head[8:12])
     if head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace():
         return "ppm"
     magic = {

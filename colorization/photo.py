@@ -136,6 +136,7 @@ def check_size(name: str, width: int, height: int, max_pixels: int) -> None:
 @contextmanager
 def one_line_errors(name: str, trouble: str = "damaged, cut short, without pixels or unsupported") -> Iterator[None]:
     """Turn whatever the codecs and the operating system raise into an `ImageError` that names the image."""
+    pyvips.vips_lib.vips_error_clear()  # what libvips noted of earlier images and told nobody
     try:
         yield
     except ImageError:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .atomic import sha256_of
-from .files import Report, Task
+from .files import Report, Task, printable
 
 _SAME_FORMAT = {".jpg": ".jpg", ".jpeg": ".jpg", ".jpe": ".jpg", ".jfif": ".jpg", ".png": ".png", ".webp": ".webp"}
 PATTERN_FIELDS = ("stem", "suffix", "folder", "page")
@@ -57,15 +57,16 @@ def plan_tasks(
     originals = {os.path.realpath(source) for source, _ in inputs}
     owners: dict[Path, Path] = {}
     tasks = []
-    for source, name in inputs:
-        wanted = output / name.with_name(_result_name(name, suffix, pattern))
+    for source, name, page, of_several in _all_pages(inputs, report):
+        number = str(page + 1) if of_several else ""
+        wanted = output / name.with_name(_result_name(name, suffix, pattern, number))
         target = wanted
         for candidate in numbered(wanted) if keep_both else (wanted,):
             target = candidate
             if target not in owners and os.path.realpath(target) not in originals:
                 break
-        owner = owners.setdefault(target, source)
-        if owner != source:
+        owner = source if target not in owners else owners[target]
+        if target in owners:
             report.fail(
                 source,
                 f"its result would have the same name as that of {owner}: {target} (--keep-both gives it a number, "
@@ -76,14 +77,32 @@ def plan_tasks(
         elif target.is_dir():
             report.fail(source, f"a folder has the name of the result: {target}")
         else:
-            tasks.append(Task(source, target))
+            owners[target] = source
+            tasks.append(Task(source, target, page=page if of_several else None))
     return tasks
 
 
-def _result_name(name: Path, suffix: str | None, pattern: str | None) -> str:
-    stem, own = name.stem, name.suffix
-    if pattern is not None:
-        stem = pattern.format(stem=stem, suffix=own.lstrip("."), folder=name.parent.name, page="")
+def _all_pages(inputs: list[tuple[Path, Path]], report: Report) -> Iterator[tuple[Path, Path, int, bool]]:
+    """(file, name, page, whether it has several) of every page of a scan and frame of an animation."""
+    from .image_io import list_pages  # with libvips
+
+    for source, name in inputs:
+        try:
+            pages = list_pages(source)
+        except Exception:  # which is said when the file is read, as of any other
+            pages = [0]
+        if len(pages) > 1:
+            report.notes.append(f"{printable(source)}: {len(pages)} pages or frames, each has a result of its own")
+        for page in pages:
+            yield source, name, page, len(pages) > 1
+
+
+def _result_name(name: Path, suffix: str | None, pattern: str | None, page: str) -> str:
+    """The name of a result; that of a page ends in its number unless the pattern says where that is."""
+    own = name.suffix
+    stem = (pattern or "{stem}").format(stem=name.stem, suffix=own.lstrip("."), folder=name.parent.name, page=page)
+    if page and "{page}" not in (pattern or ""):
+        stem += f"-{page}"
     return stem + (suffix or _SAME_FORMAT.get(own.lower(), ".png"))
 
 
@@ -125,9 +144,10 @@ def recorded(file: Path) -> dict[str, Any] | None:
     return settings if isinstance(settings, dict) else None
 
 
-def input_record(source: Path) -> dict[str, str]:
-    """What a result says of the file that it was made of."""
-    return {"file": source.name, "sha256": sha256_of(source)}
+def input_record(task: Task) -> dict[str, Any]:
+    """What a result says of the file, and the page of it, that it was made of."""
+    page = {} if task.page is None else {"page": task.page}
+    return {"file": task.source.name, "sha256": sha256_of(task.source)} | page
 
 
 def unfinished(
@@ -192,7 +212,7 @@ def what_differs(target: Path, task: Task, expected: Mapping[str, Any]) -> str:
     made_of = settings.get(INPUT)
     if not isinstance(made_of, dict):
         return "does not say of which photograph it is the result"
-    if made_of.get("sha256") != sha256_of(task.source):
+    if made_of != input_record(task) | {"file": made_of.get("file")}:
         return f"is the result of another photograph, {made_of.get('file')}"
     was = {"hints": [], **settings}
     if "automatic_color_scale" in was:
