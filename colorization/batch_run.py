@@ -210,9 +210,10 @@ def colorize_all(pipeline, source: Source, sink: Sink, batch_size: int | None = 
                 progress.update()
 
     def predict(batch: list[tuple[Any, Photo]]) -> Iterator[tuple[Any, Photo, ChromaPrediction]]:
-        photos, hints = [photo for _, photo in batch], [source.hints(item) for item, _ in batch]
-        hinted = {"hints": hints} if any(hints) else {}
+        photos = [photo for _, photo in batch]
         try:
+            hints = [source.hints(item) for item, _ in batch]
+            hinted = {"hints": hints} if any(hints) else {}
             predictions = pipeline(photos, batch_size=batch_size, output_type="chroma", **hinted, **settings).images
         except Exception as error:  # out of memory, values that are not finite
             if len(batch) > 1:  # one of them may be to blame, or their number

@@ -194,6 +194,8 @@ def _color(parser: Parser, arguments: argparse.Namespace, tasks: list[Task], rep
     report.tell_notes()
     limit = {} if arguments.max_pixels is None else {"max_pixels": arguments.max_pixels}
     before = report.done + len(report.failed)
+    if not tasks:
+        return
     try:
         colorize_files(pipeline, tasks, report, batch_size=arguments.batch_size, **limit, **given)
     except StorageFull as error:
