@@ -44,6 +44,13 @@ class Settings:
         }
 
 
+def require(**values: Any) -> None:
+    """ValueError on an argument that is null, as only a program can send it."""
+    for name, value in values.items():
+        if value is None:
+            raise ValueError(f"`{name}` must not be null")
+
+
 Controls = dict[str, gr.components.Component]  # for each field of `Settings` the component with its value
 
 
