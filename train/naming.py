@@ -30,6 +30,7 @@ from colorization.command_line import Parser, at_least
 from colorization.image_io import as_photo
 from colorization.naming import NamingHead, Sighting, see, usual_colors
 from colorization.semantic import CELL, SemanticEncoder
+from colorization.weights import load_network
 
 from .backbone import NAME, imagenet_weights
 from .saving import save_component
@@ -273,7 +274,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = build_parser()
     arguments = parser.parse_args(argv)
     try:
-        encoder = SemanticEncoder.from_pretrained(arguments.encoder, torch_dtype=torch.float32).eval()
+        encoder = load_network(SemanticEncoder, arguments.encoder, torch_dtype=torch.float32).eval()
         head = imagenet_head(imagenet_weights())
         training = look(arguments.photos, "train", arguments.count, encoder, head)
         judged = look(arguments.photos, "validation", arguments.judged, encoder, head)
