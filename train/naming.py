@@ -34,7 +34,7 @@ from colorization.weights import load_network
 
 from .backbone import NAME, imagenet_weights
 from .saving import save_component
-from .sources import load_source, read_photo
+from .sources import UnreadablePhoto, load_source, read_photo
 
 _AREA = 256  # square root of the pixels that the encoder sees
 _BATCH = 64  # photographs of a step of the fit; their features are in memory
@@ -90,7 +90,12 @@ def photographs(source: str, split: str, count: int) -> Iterator[tuple[Image.Ima
         found = rows[row]
         label = found.get("label")
         name = features.int2str(label) if hasattr(features, "int2str") and label is not None else label
-        yield read_photo(found["image"], f"{source} {row}")[1], str(name or "").lower().replace("_", " ")
+        try:
+            image = read_photo(found["image"], f"{source} {row}")[1]
+        except UnreadablePhoto as error:
+            tqdm.write(f"failed: {error}", file=sys.stderr)
+            continue
+        yield image, str(name or "").lower().replace("_", " ")
 
 
 @torch.no_grad()
