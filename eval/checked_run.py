@@ -9,8 +9,8 @@ from PIL.ExifTags import Base
 from tqdm import tqdm
 
 from colorization.atomic import sha256_of
+from colorization.files import IMAGE_SUFFIXES
 
-from .photos import IMAGE_SUFFIXES
 from .runs import LEFT_OUT_FILE, MANIFEST_FILE, RUN_FILE, read_json, read_manifest
 
 _SHOWN = 10  # ids in an error
