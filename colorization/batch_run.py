@@ -19,7 +19,6 @@ from .files import Report, Task
 from .hints import Hint, check_inside
 from .image_io import read_image, write_image
 from .photo import DEFAULT_MAX_PIXELS, Photo
-from .planning import INPUT, input_record
 from .prediction import ChromaPrediction
 
 _PENDING_BATCHES = 4  # batches of photographs that wait at most for others of their shape
@@ -83,8 +82,7 @@ class FileSink:
 
     def write(self, item: Task, photo: Photo, prediction: ChromaPrediction) -> None:
         item.target.parent.mkdir(parents=True, exist_ok=True)
-        settings = prediction.settings | {INPUT: input_record(item)}
-        write_image(item.target, prediction.render(photo.luma), source=photo, settings=settings)
+        write_image(item.target, prediction.render(photo.luma), source=photo, settings=prediction.settings)
 
     def succeed(self, item: Task) -> None:
         self.report.done += 1

@@ -23,7 +23,7 @@ OTHER_PICTURES = set(
     ".dng .nef .nrw .cr2 .cr3 .crw .arw .sr2 .srf .raf .orf .rw2 .rwl .pef .srw .x3f .raw .3fr .fff .iiq .kdc "
     ".dcr .mrw .erf .mef .mos .mp4 .m4v .mov .avi .mkv .webm .mts .mpg .wmv".split()
 )
-OUTPUT_FORMATS = ("png", "jpg", "webp")
+OUTPUT_FORMATS = ("png", "jpg", "webp", "tiff")
 
 
 @dataclass(frozen=True)

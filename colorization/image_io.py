@@ -21,20 +21,22 @@ import pyvips
 from PIL import BmpImagePlugin, Image, PpmImagePlugin
 
 from . import tiff
-from .atomic import replacing
+from .atomic import replacing, sha256_of
 from .errors import ColorizationWarning
-from .image_metadata import (
-    JPEG_SEGMENT_LIMIT,
-    recorded_settings,
-    settings_json,
-    stated_dpi,
-    tiff_exif,
-    vips_origin,
-    with_metadata,
-    xmp_packet,
-)
+from .image_metadata import JPEG_SEGMENT_LIMIT, add_tiff_tags, stated_dpi, vips_origin, with_metadata
 from .in_memory import is_tensor, photo_from_array, photo_from_pillow, pillow_pixels, tensor_to_array
-from .photo import DEFAULT_MAX_PIXELS, ImageError, Origin, Photo, check_size, make_photo, one_line_errors
+from .labels import recorded_settings, settings_json, xmp_packet
+from .photo import (
+    DEFAULT_MAX_PIXELS,
+    INPUT,
+    ImageError,
+    Origin,
+    Photo,
+    check_size,
+    input_record,
+    make_photo,
+    one_line_errors,
+)
 from .vips import (
     PAGED,
     VIPS_FORMATS,
@@ -59,7 +61,11 @@ _SAVERS: dict[str, tuple[str, dict[str, Any]]] = {
     # Level 3 with one fixed filter is a third of the time of level 6 with all filters, for 3% more bytes.
     ".png": ("pngsave", {"compression": 3, "filter": "sub"}),
     ".webp": ("webpsave", {"effort": 2}),
+    ".tif": ("tiffsave", {"compression": "deflate", "predictor": "horizontal"}),
+    ".tiff": ("tiffsave", {"compression": "deflate", "predictor": "horizontal"}),
 }
+_KINDS = {"jpegsave": "jpg", "pngsave": "png", "webpsave": "webp", "tiffsave": "tiff"}
+_LOSSY = ("jpegsave", "webpsave")
 
 
 def read_image(
@@ -97,8 +103,7 @@ def read_image(
             raise ImageError(f"{path}: `page` must be one of {pages}, got {page}")
         image = open_vips(path, kind, page)
         check_size(path, image.width, image.height, max_pixels)
-        exif = tiff_exif(path) if kind == "tiff" else field(image, "exif-data")
-        origin = vips_origin(image, Path(path).name, kind, exif)
+        origin = vips_origin(image, path, kind, sha256_of(path), page if len(pages) > 1 else None)
         if kind == "tiff":
             image = _without_extra_channels(image, path, page)
         pixels = vips_pixels(to_srgb(integer_samples(image, path)))
@@ -182,17 +187,20 @@ def write_image(
     settings: Mapping[str, Any] | None = None,
     quality: int = 95,
 ) -> None:
-    """Write a colored picture as JPEG, PNG or WebP, whichever the suffix of `path` names.
+    """Write a colored picture as JPEG, PNG, WebP or TIFF, whichever the suffix of `path` names.
 
-    The file appears under its name only when it is complete. Its metadata always says "AI-colorized". PNG keeps every
-    value; JPEG and WebP are lossy, and WebP stores luminance in 220 levels.
+    The file appears under its name only when it is complete. Its metadata always says "AI-colorized", for people and
+    (XMP, IPTC 2025.1) for programs. PNG and TIFF keep every value; JPEG and WebP are lossy, and WebP stores luminance
+    in 220 levels.
 
     Args:
-        path: ends in .jpg, .jpeg, .png or .webp.
-        pixels: (H, W, 3) sRGB, uint8 or uint16; 16 bits are kept in PNG and rounded to 8 elsewhere.
-        source: the photograph that was colored; its transparency, EXIF and resolution are kept. JPEG has no
-            transparency: there the picture is laid over white.
-        settings: recorded as JSON, see `read_settings`.
+        path: ends in .jpg, .jpeg, .png, .webp, .tif or .tiff.
+        pixels: (H, W, 3) sRGB, uint8 or uint16; 16 bits are kept in PNG and TIFF and rounded to 8 elsewhere.
+        source: the photograph that was colored; its transparency, EXIF, XMP, IPTC records and resolution are kept, and
+            its name and digest recorded with the settings. JPEG has no transparency: there the picture is laid over
+            white.
+        settings: recorded as JSON, see `read_settings`. A JPEG file holds 64 KB: of more it holds what fits, and the
+            digests of the others as "omitted".
         quality: 1 to 100, for JPEG and WebP.
 
     Raises:
@@ -206,20 +214,21 @@ def write_image(
         raise ImageError(f"{path}: quality must be in [1, 100], got {quality}")
     alpha = source.alpha if source else None
     _check_output(path, pixels, alpha)
-    recorded = settings_json(path, settings)
-    packet = xmp_packet(recorded)
-    if len(packet) > JPEG_SEGMENT_LIMIT and suffix in (".jpg", ".jpeg"):
-        raise ImageError(f"{path}: settings of {len(packet):,} bytes do not fit a JPEG file, only PNG or WebP")
-
     saver, options = _SAVERS[suffix]
-    if saver != "pngsave":
+    if settings is not None and source is not None and source.digest is not None:
+        settings = dict(settings) | {INPUT: input_record(source.name, source.digest, source.page)}
+    recorded = settings_json(path, settings)
+    packet = xmp_packet(recorded, source, JPEG_SEGMENT_LIMIT if saver == "jpegsave" else None)
+    if saver in _LOSSY:
         options = options | {"Q": quality}
     with one_line_errors(path, "cannot be written"), replacing(path) as temporary:
-        image = output_image(pixels, alpha, sixteen_bits=saver == "pngsave", keep_alpha=saver != "jpegsave")
-        image = with_metadata(image, source, packet)
+        image = output_image(pixels, alpha, sixteen_bits=saver not in _LOSSY, keep_alpha=saver != "jpegsave")
+        image = with_metadata(image, source, packet, _KINDS[saver])
         if recorded and saver == "pngsave":  # XMP holds them too, but few programs show it
             image.set_type(pyvips.GValue.gstr_type, "png-comment-1-Settings", recorded)
         getattr(image, saver)(os.fsencode(temporary), **options)
+        if saver == "tiffsave":
+            add_tiff_tags(temporary, source, (image.width, image.height))
 
 
 def read_settings(path: str | os.PathLike) -> dict[str, Any] | None:
@@ -285,7 +294,8 @@ def _read_with_pillow(path: str, kind: str, max_pixels: int, keep_color: bool) -
         image = _PILLOW_READERS[kind](file)
         check_size(path, *image.size, max_pixels)
         pixels = pillow_pixels(image, path)
-    return make_photo(pixels, Origin(name, kind, dpi=stated_dpi(None, image.info.get("dpi"))), keep_color)
+    dpi = stated_dpi(None, image.info.get("dpi"))
+    return make_photo(pixels, Origin(name, kind, dpi=dpi, digest=sha256_of(path)), keep_color)
 
 
 def _check_output(path: str, pixels: np.ndarray, alpha: np.ndarray | None) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from .image_metadata import ORIENTATION_TAG, clean_exif, stated_dpi, valid_orientation
+from .iptc import RECORDS
 from .photo import ImageError, Origin, Photo, check_size, floats_to_uint16, make_photo, one_line_errors
 from .vips import VIPS_FORMATS, to_srgb, vips_pixels, wrap
 
@@ -28,6 +29,8 @@ def photo_from_pillow(image: Image.Image, max_pixels: int, keep_color: bool) -> 
             exif=exif,
             dpi=stated_dpi(exif, image.info.get("dpi")),
             orientation=_pillow_orientation(image),
+            xmp=image.info.get("xmp") or image.info.get("XML:com.adobe.xmp"),
+            iptc=_pillow_iptc(image),
         )
         pixels = pillow_pixels(image, path)
         profile = image.info.get("icc_profile")
@@ -40,6 +43,12 @@ def _pillow_orientation(image: Image.Image) -> int:
     with suppress(SyntaxError, ValueError, TypeError, KeyError, struct.error):  # broken EXIF spoils no picture
         return valid_orientation(image.getexif().get(ORIENTATION_TAG))
     return 1
+
+
+def _pillow_iptc(image: Image.Image) -> bytes | None:
+    """The IPTC records, where Pillow keeps them as they are."""
+    resources = image.info.get("photoshop")  # of JPEG, by number
+    return resources.get(RECORDS) if isinstance(resources, dict) else None
 
 
 def pillow_pixels(image: Image.Image, name: str) -> np.ndarray:

@@ -12,7 +12,6 @@ from .files import Report, Task, printable
 
 _SAME_FORMAT = {".jpg": ".jpg", ".jpeg": ".jpg", ".jpe": ".jpg", ".jfif": ".jpg", ".png": ".png", ".webp": ".webp"}
 PATTERN_FIELDS = ("stem", "suffix", "folder", "page")
-INPUT = "input"  # in a result's settings: which file it was made of
 _LONGEST_SHOWN = 60  # characters of a setting in messages
 
 
@@ -118,6 +117,8 @@ def numbered(target: Path) -> Iterator[Path]:
 def _without_results(inputs: list[tuple[Path, Path]], output: Path, report: Report) -> list[tuple[Path, Path]]:
     """The inputs but for what an earlier run has written to the output folder, where that is the inputs' too."""
     folder = Path(os.path.realpath(output))
+    from .photo import INPUT  # with libvips
+
     kept, results = [], 0
     for source, name in inputs:
         own = Path(os.path.realpath(source.parent))
@@ -142,12 +143,6 @@ def recorded(file: Path) -> dict[str, Any] | None:
     except Exception:  # damaged in whatever way: no result
         return None
     return settings if isinstance(settings, dict) else None
-
-
-def input_record(task: Task) -> dict[str, Any]:
-    """What a result says of the file, and the page of it, that it was made of."""
-    page = {} if task.page is None else {"page": task.page}
-    return {"file": task.source.name, "sha256": sha256_of(task.source)} | page
 
 
 def unfinished(
@@ -206,18 +201,21 @@ def _choose_name(
 
 def what_differs(target: Path, task: Task, expected: Mapping[str, Any]) -> str:
     """What tells a file from the result of a task, "" if nothing does."""
+    from .labels import is_setting
+    from .photo import INPUT, input_record  # with libvips
+
     settings = recorded(target)
     if settings is None:
         return "is no result of this program"
     made_of = settings.get(INPUT)
     if not isinstance(made_of, dict):
         return "does not say of which photograph it is the result"
-    if made_of != input_record(task) | {"file": made_of.get("file")}:
+    if made_of != input_record(made_of.get("file"), sha256_of(task.source), task.page):
         return f"is the result of another photograph, {made_of.get('file')}"
     was = {"hints": [], **settings}
     if "automatic_color_scale" in was:
         was["color_scale"] = "auto"
-    differing = [name for name in expected if was.get(name) != expected[name]]
+    differing = [name for name in expected if not is_setting(was, name, expected[name])]
     if not differing:
         return ""
     name = differing[0]
