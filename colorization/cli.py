@@ -20,7 +20,7 @@ from .command_line import (
     stoppable,
     stopped_status,
 )
-from .errors import StorageFull
+from .errors import REPORT_HINT, StorageFull, explain
 from .files import OUTPUT_FORMATS, Report, Task, find_inputs, with_hints
 from .planning import check_pattern, plan_tasks, unfinished
 
@@ -221,6 +221,9 @@ def main(argv: list[str] | None = None) -> int:
                 _color(parser, arguments, tasks, report)
     except KeyboardInterrupt as stop:
         return stopped_status(stop)
+    except Exception as error:  # nobody foresaw it, or it would have been told as one of the arguments
+        print(f"error: {explain(error)}; {REPORT_HINT}", file=sys.stderr)
+        return 1
     report.tell_notes()
     print(
         f"{report.done} colored, {report.skipped} skipped (already there), {len(report.failed)} failed "

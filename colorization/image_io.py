@@ -121,14 +121,17 @@ def list_pages(path: str | os.PathLike) -> list[int]:
     if kind not in PAGED:
         return [0]
     with one_line_errors(path):
-        if kind == "tiff" and (pages := tiff.pictures(path)):
-            return [page.number for page in pages]
+        if kind == "tiff":
+            with open(path, "rb") as file:
+                if pages := tiff.pictures(file, path):
+                    return [page.number for page in pages]
         return list(range(field(open_vips(path, kind), "n-pages") or 1))
 
 
 def _without_extra_channels(image: pyvips.Image, path: str, number: int) -> pyvips.Image:
     """The color channels of a TIFF file's page and its transparency; selections, infrared and the like go."""
-    page = next((page for page in tiff.read_pages(path) if page.number == number), None)
+    with open(path, "rb") as file:
+        page = next((page for page in tiff.read_pages(file) if page.number == number), None)
     if page is None:
         return image
     tiff.check_readable(page, path)
@@ -279,10 +282,7 @@ def _kind_of(head: bytes) -> str | None:
         b"\x89PNG\r\n\x1a\n": "png",
         b"GIF87a": "gif",
         b"GIF89a": "gif",
-        b"II*\x00": "tiff",
-        b"MM\x00*": "tiff",
-        b"II+\x00": "tiff",
-        b"MM\x00+": "tiff",
+        **dict.fromkeys(tiff.TIFF_STARTS, "tiff"),
         b"BM": "bmp",
     }
     return next((kind for start, kind in magic.items() if head.startswith(start)), None)

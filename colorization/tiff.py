@@ -13,6 +13,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from .photo import ImageError
 
+TIFF_STARTS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")  # the latter two of BigTIFF
 _MOST_PAGES = 10_000
 _REDUCED, _MASK = 1, 4  # bits of the tag NewSubfileType
 _OLD_REDUCED = 2  # value of its predecessor
@@ -60,11 +61,11 @@ class TiffPage:
         return max(colors, 1), alpha
 
 
-def read_pages(path: str) -> list[TiffPage]:
+def read_pages(file: BinaryIO) -> list[TiffPage]:
     """All pages of a TIFF file; none where its directories cannot be read, so that it is as it may be."""
     try:
-        with open(path, "rb") as file:
-            return list(_directories(file))
+        file.seek(0)
+        return list(_directories(file))
     except (SyntaxError, ValueError, TypeError, KeyError, IndexError, struct.error):
         return []
 
@@ -93,24 +94,24 @@ def _directories(file: BinaryIO) -> Iterator[TiffPage]:
         )
 
 
-def pictures(path: str) -> list[TiffPage]:
-    """The pages that are pictures at full resolution; none where the directories cannot be read.
+def pictures(file: BinaryIO, name: str) -> list[TiffPage]:
+    """The pages of a TIFF file that are pictures at full resolution; none where the directories cannot be read.
 
     Raises:
-        ImageError: the file is a camera raw, or holds nothing but reduced copies and masks.
+        ImageError: the file, which the message names, is a camera raw, or holds only reduced copies and masks.
     """
-    pages = read_pages(path)
-    with open(path, "rb") as file:
-        canon_raw = file.read(10)[8:] == b"CR"
+    pages = read_pages(file)
+    file.seek(8)
+    canon_raw = file.read(2) == b"CR"
     if canon_raw or any(page.photometric in _SENSOR_DATA for page in pages):
-        raise ImageError(f"{path}: is a camera raw file; develop it and export a TIFF, PNG or JPEG")
+        raise ImageError(f"{name}: is a camera raw file; develop it and export a TIFF, PNG or JPEG")
     full = [page for page in pages if not page.reduced and not page.mask]
     if pages and not full:
-        raise ImageError(f"{path}: holds only a reduced preview that can be read (as camera raw files do)")
+        raise ImageError(f"{name}: holds only a reduced preview that can be read (as camera raw files do)")
     return full
 
 
-def check_readable(page: TiffPage, path: str) -> None:
-    """ImageError on what libvips would read as black."""
+def check_readable(page: TiffPage, name: str) -> None:
+    """ImageError, which names the file, on what libvips would read as black."""
     if page.compression == _OLD_JPEG and page.tiled:
-        raise ImageError(f"{path}: tiles with JPEG compression of the old kind (6) cannot be read")
+        raise ImageError(f"{name}: tiles with JPEG compression of the old kind (6) cannot be read")

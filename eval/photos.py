@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ImageOps
 
 from colorization.errors import ColorizationWarning, explain, one_line
 from colorization.files import IMAGE_SUFFIXES, is_hidden, left_out_lines
 from colorization.image_io import as_photo
+from colorization.in_memory import open_picture
 
 INDEX_FILE = "index.csv"
 VALIDATION = ":validation"
@@ -105,13 +106,11 @@ class PhotoList:
 def decode(file: Path | BinaryIO, name: str | None = None) -> np.ndarray:
     """Upright RGB `(height, width, 3)` uint8; ValueError, with the name or else the path, where it is damaged."""
     try:
-        with Image.open(file) as image:
-            if image.mode.startswith(("I", "F")):  # of more than 8 bits, which Pillow cuts off instead of scaling
-                return (as_photo(image, keep_color=True).rgb / 257).round().astype(np.uint8)
-            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
-    except UnidentifiedImageError as error:  # its own text names an address in memory
-        raise ValueError(f"{name or file}: cannot be decoded: no image, or of an unknown format") from error
-    except Exception as error:  # Pillow's decoders raise whatever they stumble over in a damaged file
+        image = open_picture(io.BytesIO(file.read_bytes()) if isinstance(file, Path) else file)
+        if image.mode.startswith(("I", "F")):  # of more than 8 bits, which Pillow cuts off instead of scaling
+            return (as_photo(image, keep_color=True).rgb / 257).round().astype(np.uint8)
+        return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+    except Exception as error:  # no photograph is worth the run
         raise ValueError(f"{name or file}: cannot be decoded: {explain(error)}") from error
 
 

@@ -15,10 +15,12 @@ import pyarrow as pa
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 from huggingface_hub import HfApi
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from colorization.errors import one_line
 from colorization.files import IMAGE_SUFFIXES
+from colorization.in_memory import open_picture
+from colorization.photo import ImageError
 
 from .image_folder import SPLITS, load_image_folder, text_of
 
@@ -112,15 +114,9 @@ def open_photo(data: bytes) -> Image.Image:
         UnreadablePhoto: it is damaged, or of no format that photographs have.
     """
     try:
-        image = Image.open(io.BytesIO(data), formats=_FORMATS)
-        image.load()
-    except MemoryError:  # no fault of the photograph
-        raise
-    except UnidentifiedImageError as error:
-        raise UnreadablePhoto(f"not an image of a known kind ({', '.join(_FORMATS)})") from error
-    except Exception as error:  # the decoders raise whatever they stumble over in a damaged file
-        raise UnreadablePhoto(one_line(error)) from error
-    return image
+        return open_picture(io.BytesIO(data), _FORMATS)
+    except ImageError as error:
+        raise UnreadablePhoto(str(error)) from error
 
 
 def read_photo(cell: dict, place: str) -> tuple[bytes, Image.Image]:

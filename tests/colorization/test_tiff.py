@@ -11,6 +11,7 @@ from PIL import Image
 
 from colorization.errors import ColorizationWarning
 from colorization.image_io import list_pages, read_image, read_settings
+from colorization.in_memory import open_picture
 from colorization.photo import ImageError
 
 WIDTH, HEIGHT = 24, 16
@@ -119,6 +120,8 @@ def test_previews_and_masks_are_no_pages(tmp_path, subfile):
     set_tag(tmp_path / "a.tif", 254, subfile)
     assert list_pages(tmp_path / "a.tif") == [1]
     assert read_image(tmp_path / "a.tif").size == (48, 36)
+    with open(tmp_path / "a.tif", "rb") as file:
+        assert open_picture(file).size == (48, 36)  # as training and evaluation do
 
 
 def as_canon_raw(file: Path) -> None:
@@ -142,6 +145,8 @@ def test_camera_raw_is_refused(tmp_path, change, message):
     change(tmp_path / "a.tif")
     with pytest.raises(ImageError, match=message):
         read_image(tmp_path / "a.tif")
+    with open(tmp_path / "a.tif", "rb") as file, pytest.raises(ImageError, match=message):
+        open_picture(file)
 
 
 def test_tiles_of_old_jpeg_are_refused(tmp_path):
