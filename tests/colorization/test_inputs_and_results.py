@@ -280,7 +280,7 @@ def test_a_stop_leaves_nothing_half_written_and_one_line(tmp_path, number):
     while process.poll() is None and not list(tmp_path.glob("out/.*.tmp")):
         time.sleep(0.001)
     process.send_signal(number)
-    error = process.communicate(timeout=60)[1].replace("\r", "\n")
+    error = process.communicate(timeout=300)[1].replace("\r", "\n")
     assert process.returncode == 128 + number and "Traceback" not in error
     assert error.splitlines()[-1] == "interrupted: the same command goes on where this one stopped"
     assert all(name.endswith(".png") for name in results(tmp_path / "out"))
