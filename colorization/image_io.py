@@ -9,12 +9,10 @@ reads the two kinds that libvips has no loader for. Only loaders of plain raster
 file claims to be. All functions may be called from several threads at once.
 """
 
-import hashlib
 import os
-import secrets
 import stat
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +20,25 @@ import numpy as np
 import pyvips
 from PIL import BmpImagePlugin, Image, PpmImagePlugin
 
+from . import tiff
+from .atomic import replacing, sha256_of
+from .errors import ColorizationWarning
 from .image_metadata import JPEG_SEGMENT_LIMIT, add_tiff_tags, stated_dpi, vips_origin, with_metadata
 from .in_memory import is_tensor, photo_from_array, photo_from_pillow, pillow_pixels, tensor_to_array
 from .labels import recorded_settings, settings_json, xmp_packet
-from .photo import DEFAULT_MAX_PIXELS, ImageError, Origin, Photo, check_size, make_photo, one_line_errors
+from .photo import (
+    DEFAULT_MAX_PIXELS,
+    INPUT,
+    ImageError,
+    Origin,
+    Photo,
+    check_size,
+    input_record,
+    make_photo,
+    one_line_errors,
+)
 from .vips import (
+    PAGED,
     VIPS_FORMATS,
     VIPS_LOADERS,
     field,
@@ -42,6 +54,7 @@ if TYPE_CHECKING:
 
 # The plugin classes, not Image.open: they stop after the header without consulting Pillow's global pixel limit.
 _PILLOW_READERS = {"bmp": BmpImagePlugin.BmpImageFile, "ppm": PpmImagePlugin.PpmImageFile}
+_AVIF_FILM = "avif film"
 _SAVERS: dict[str, tuple[str, dict[str, Any]]] = {
     ".jpg": ("jpegsave", {}),
     ".jpeg": ("jpegsave", {}),
@@ -55,8 +68,13 @@ _KINDS = {"jpegsave": "jpg", "pngsave": "png", "webpsave": "webp", "tiffsave": "
 _SIXTEEN_BITS = ("pngsave", "tiffsave")
 
 
-def read_image(path: str | os.PathLike, max_pixels: int = DEFAULT_MAX_PIXELS, keep_color: bool = False) -> Photo:
-    """Read a JPEG, PNG, WebP, TIFF, GIF, BMP, PPM or AVIF file (of several pages or frames, the first).
+def read_image(
+    path: str | os.PathLike,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    keep_color: bool = False,
+    page: int | None = None,
+) -> Photo:
+    """Read a JPEG, PNG, WebP, TIFF, GIF, BMP, PPM or AVIF file.
 
     Embedded color profiles are converted to sRGB, the EXIF orientation is applied. Floating-point TIFF must hold
     gamma-encoded values in [0, 1] and is read as 16 bits.
@@ -65,6 +83,7 @@ def read_image(path: str | os.PathLike, max_pixels: int = DEFAULT_MAX_PIXELS, ke
         path: the file; its suffix does not matter.
         max_pixels: refuse larger pictures, before decoding them.
         keep_color: also keep the colors, as `Photo.rgb`.
+        page: one of `list_pages`; None takes the first, with a warning if there are several.
 
     Raises:
         ImageError: if the file is missing, not an image, damaged, cut short, too large or of an unsupported kind.
@@ -74,11 +93,56 @@ def read_image(path: str | os.PathLike, max_pixels: int = DEFAULT_MAX_PIXELS, ke
     if kind in _PILLOW_READERS:
         return _read_with_pillow(path, kind, max_pixels, keep_color)
     with one_line_errors(path):
-        image = open_vips(path, kind)
+        pages = list_pages(path)
+        if page is None:
+            page = pages[0]
+            if len(pages) > 1:
+                message = f"{path} has {len(pages)} pages or frames: only the first is read"
+                warnings.warn(message, ColorizationWarning, stacklevel=2)
+        elif page not in pages:
+            raise ImageError(f"{path}: `page` must be one of {pages}, got {page}")
+        image = open_vips(path, kind, page)
         check_size(path, image.width, image.height, max_pixels)
-        origin = vips_origin(image, path, kind, sha256_of(path))
+        origin = vips_origin(image, path, kind, sha256_of(path), page if len(pages) > 1 else None)
+        if kind == "tiff":
+            image = _without_extra_channels(image, path, page)
         pixels = vips_pixels(to_srgb(integer_samples(image, path)))
     return make_photo(pixels, origin, keep_color)
+
+
+def list_pages(path: str | os.PathLike) -> list[int]:
+    """The numbers of a file's pages or frames that are pictures, at least one: previews and masks are left out.
+
+    Raises:
+        ImageError: the file is none that can be read.
+    """
+    path = os.fsdecode(path)
+    kind = _sniff(path)
+    if kind not in PAGED:
+        return [0]
+    with one_line_errors(path):
+        if kind == "tiff":
+            with open(path, "rb") as file:
+                if pages := tiff.pictures(file, path):
+                    return [page.number for page in pages]
+        return list(range(field(open_vips(path, kind), "n-pages") or 1))
+
+
+def _without_extra_channels(image: pyvips.Image, path: str, number: int) -> pyvips.Image:
+    """The color channels of a TIFF file's page and its transparency; selections, infrared and the like go."""
+    with open(path, "rb") as file:
+        page = next((page for page in tiff.read_pages(file) if page.number == number), None)
+    if page is None:
+        return image
+    tiff.check_readable(page, path)
+    colors, alpha = page.channels
+    if image.bands != page.samples or image.bands == colors:  # a palette has been looked up
+        return image
+    space = image.interpretation
+    image, full = image.extract_band(0, n=colors), image
+    if alpha is not None:
+        image = image.bandjoin(full.extract_band(alpha))
+    return image.copy(interpretation=space)
 
 
 def as_photo(
@@ -154,12 +218,12 @@ def write_image(
     _check_output(path, pixels, alpha)
     saver, options = _SAVERS[suffix]
     if settings is not None and source is not None and source.digest is not None:
-        settings = {"input": {"file": source.name, "sha256": source.digest}} | dict(settings)
+        settings = {INPUT: input_record(source.name, source.digest, source.page)} | dict(settings)
     recorded = settings_json(path, settings)
     packet = xmp_packet(recorded, source, JPEG_SEGMENT_LIMIT if saver == "jpegsave" else None)
     if saver == "jpegsave":
         options = options | {"Q": quality}
-    with one_line_errors(path, "cannot be written"), _replacing(path) as temporary:
+    with one_line_errors(path, "cannot be written"), replacing(path) as temporary:
         image = output_image(pixels, alpha, sixteen_bits=saver in _SIXTEEN_BITS, keep_alpha=saver != "jpegsave")
         image = with_metadata(image, source, packet, _KINDS[saver])
         if recorded and saver == "pngsave":  # XMP holds them too, but few programs show it
@@ -192,15 +256,6 @@ def read_packet(path: str | os.PathLike) -> bytes | str | None:
         return field(open_vips(path, kind), "xmp-data")
 
 
-def sha256_of(path: str | os.PathLike) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def _sniff(path: str) -> str:
     """Kind of the file at `path`, by its first bytes; the suffix is often wrong. Raises `ImageError` otherwise."""
     with one_line_errors(path):
@@ -214,6 +269,8 @@ def _sniff(path: str) -> str:
     if not head:
         raise ImageError(f"{path}: the file is empty")
     kind = _kind_of(head)
+    if kind == _AVIF_FILM:
+        raise ImageError(f"{path}: is an AVIF animation, which cannot be read; GIF and WebP can")
     if kind is None:
         raise ImageError(f"{path}: not an image of a known kind ({', '.join([*VIPS_LOADERS, *_PILLOW_READERS])})")
     return kind
@@ -224,7 +281,7 @@ def _kind_of(head: bytes) -> str | None:
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "webp"
     if head[4:8] == b"ftyp":
-        return "avif" if head[8:12] in (b"avif", b"avis") else None
+        return {b"avif": "avif", b"avis": _AVIF_FILM}.get(head[8:12])
     if head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace():
         return "ppm"
     magic = {
@@ -232,10 +289,7 @@ def _kind_of(head: bytes) -> str | None:
         b"\x89PNG\r\n\x1a\n": "png",
         b"GIF87a": "gif",
         b"GIF89a": "gif",
-        b"II*\x00": "tiff",
-        b"MM\x00*": "tiff",
-        b"II+\x00": "tiff",
-        b"MM\x00+": "tiff",
+        **dict.fromkeys(tiff.TIFF_STARTS, "tiff"),
         b"BM": "bmp",
     }
     return next((kind for start, kind in magic.items() if head.startswith(start)), None)
@@ -249,22 +303,6 @@ def _read_with_pillow(path: str, kind: str, max_pixels: int, keep_color: bool) -
         pixels = pillow_pixels(image, path)
     dpi = stated_dpi(None, image.info.get("dpi"))
     return make_photo(pixels, Origin(name, kind, dpi=dpi, digest=sha256_of(path)), keep_color)
-
-
-@contextmanager
-def _replacing(path: str) -> Iterator[str]:
-    """Yield a temporary name beside `path` that takes its place on success and is removed on any error."""
-    temporary = os.path.join(os.path.dirname(path), f".{secrets.token_hex(8)}.tmp")
-    try:
-        # Created here rather than by the encoder: never over another file, and with the permissions of any new file.
-        with open(temporary, "xb"):
-            pass
-        yield temporary
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(FileNotFoundError, NotADirectoryError):
-            os.unlink(temporary)
-        raise
 
 
 def _check_output(path: str, pixels: np.ndarray, alpha: np.ndarray | None) -> None:

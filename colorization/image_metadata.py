@@ -36,8 +36,8 @@ _DEFAULT_DPI = 72.0
 _MADE_UP_DPI = (25.4, _DEFAULT_DPI)  # what libvips reports for files without a resolution
 
 
-def vips_origin(image: pyvips.Image, path: str, kind: str, digest: str) -> Origin:
-    """What a file says; `kind` is a key of `VIPS_LOADERS`, `digest` the file's SHA-256."""
+def vips_origin(image: pyvips.Image, path: str, kind: str, digest: str, page: int | None) -> Origin:
+    """What a file says; `kind` is a key of `VIPS_LOADERS`, `digest` the file's SHA-256, `page` one of several."""
     exif = clean_exif(tiff_exif(path) if kind == "tiff" else field(image, "exif-data"))
     return Origin(
         name=Path(path).name,
@@ -48,6 +48,7 @@ def vips_origin(image: pyvips.Image, path: str, kind: str, digest: str) -> Origi
         xmp=field(image, "xmp-data"),
         iptc=iptc_records(image, path, kind),
         digest=digest,
+        page=page,
     )
 
 

@@ -4,11 +4,14 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyvips
 
+INPUT = "input"  # in a result's settings: which file it was made of
 DEFAULT_MAX_PIXELS = 200_000_000
+RAISE_LIMIT = "raise it with max_pixels (on the command line --max-pixels)"
 
 # Rec. 601 in 16-bit fixed point, as in Pillow's convert("L"). The weights add up to 65536, so the largest sum,
 # 65535 * 65536 + 32768, still fits uint32.
@@ -36,6 +39,7 @@ class Photo:
         xmp: the XMP packet as it was read, None where there is none.
         iptc: IPTC records (IIM), None where there are none.
         digest: SHA-256 of the file, hexadecimal; None for in-memory input.
+        page: of a file of several pages, from 0.
     """
 
     luma: np.ndarray
@@ -48,6 +52,7 @@ class Photo:
     xmp: bytes | str | None = None
     iptc: bytes | None = None
     digest: str | None = None
+    page: int | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -68,6 +73,12 @@ class Origin:
     xmp: bytes | str | None = None
     iptc: bytes | None = None
     digest: str | None = None
+    page: int | None = None
+
+
+def input_record(name: str, digest: str, page: int | None) -> dict[str, Any]:
+    """What a result says of the file, and the page of it, that it was made of."""
+    return {"file": name, "sha256": digest} | ({} if page is None else {"page": page})
 
 
 def make_photo(pixels: np.ndarray, origin: Origin, keep_color: bool) -> Photo:
@@ -91,6 +102,7 @@ def make_photo(pixels: np.ndarray, origin: Origin, keep_color: bool) -> Photo:
         xmp=origin.xmp,
         iptc=origin.iptc,
         digest=origin.digest,
+        page=origin.page,
     )
 
 
@@ -140,14 +152,14 @@ def check_size(name: str, width: int, height: int, max_pixels: int) -> None:
         raise ImageError(f"{name}: has no pixels ({width} x {height})")
     if width * height > max_pixels:
         raise ImageError(
-            f"{name}: {width} x {height} = {width * height:,} pixels exceed the limit of {max_pixels:,};"
-            " raise it with max_pixels"
+            f"{name}: {width} x {height} = {width * height:,} pixels exceed the limit of {max_pixels:,}; {RAISE_LIMIT}"
         )
 
 
 @contextmanager
 def one_line_errors(name: str, trouble: str = "damaged, cut short, without pixels or unsupported") -> Iterator[None]:
     """Turn whatever the codecs and the operating system raise into an `ImageError` that names the image."""
+    pyvips.vips_lib.vips_error_clear()  # what libvips noted of earlier images and told nobody
     try:
         yield
     except ImageError:

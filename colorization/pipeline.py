@@ -18,6 +18,7 @@ from .jobs import (
     check_output_type,
     collect,
     describe,
+    expected_settings,
     output,
     prepare_jobs,
     read_photos,
@@ -248,6 +249,10 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             ValueError: like :meth:`check_automatic_color_scale`.
         """
         return choose_color_scale(prediction.scaled_chroma, prediction.guide, self.predict_colorfulness(prediction))
+
+    def expected_settings(self, **call) -> dict:
+        """What results of a call with these arguments will say of themselves, see `jobs.expected_settings`."""
+        return expected_settings(self, **call)
 
     # Calls
 

@@ -11,15 +11,15 @@ import numpy as np
 import torch
 
 from . import __version__
+from .atomic import sha256_of
 from .computation import weights_digest
-from .image_io import read_image, read_settings, sha256_of, write_image
+from .image_io import read_image, read_settings, write_image
 from .labels import OMITTED
 from .loading import default_device, load_pipeline
-from .photo import ImageError, Photo
+from .photo import INPUT, ImageError, Photo
 from .prediction import COMPUTATION
 
 SOFTWARE = f"Cold Colorizer {__version__}"
-INPUT = "input"  # in a result's settings: the photograph's name and digest
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,8 @@ def redo(
     source = find_original(result, settings.get(INPUT), original)
     computation = settings.get(COMPUTATION, {})
     pipeline = _load(result, settings, computation, model, adapter)
-    photo = read_image(source, keep_color=settings.get("severity", 1.0) < 1)
+    page = (settings.get(INPUT) or {}).get("page")
+    photo = read_image(source, keep_color=settings.get("severity", 1.0) < 1, page=page)
     pixels = _color(pipeline, photo, settings, computation)
     write_image(target, pixels, source=photo, settings=settings | {"software": SOFTWARE})
     return Redone(source, target, _difference(result, target, settings, computation))

@@ -30,10 +30,11 @@ from colorization.command_line import Parser, at_least
 from colorization.image_io import as_photo
 from colorization.naming import NamingHead, Sighting, see, usual_colors
 from colorization.semantic import CELL, SemanticEncoder
+from colorization.weights import load_network
 
 from .backbone import NAME, imagenet_weights
 from .saving import save_component
-from .sources import load_source, read_photo
+from .sources import UnreadablePhoto, load_source, read_photo
 
 _AREA = 256  # square root of the pixels that the encoder sees
 _BATCH = 64  # photographs of a step of the fit; their features are in memory
@@ -89,7 +90,12 @@ def photographs(source: str, split: str, count: int) -> Iterator[tuple[Image.Ima
         found = rows[row]
         label = found.get("label")
         name = features.int2str(label) if hasattr(features, "int2str") and label is not None else label
-        yield read_photo(found["image"], f"{source} {row}")[1], str(name or "").lower().replace("_", " ")
+        try:
+            image = read_photo(found["image"], f"{source} {row}")[1]
+        except UnreadablePhoto as error:
+            tqdm.write(f"failed: {error}", file=sys.stderr)
+            continue
+        yield image, str(name or "").lower().replace("_", " ")
 
 
 @torch.no_grad()
@@ -273,7 +279,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = build_parser()
     arguments = parser.parse_args(argv)
     try:
-        encoder = SemanticEncoder.from_pretrained(arguments.encoder, torch_dtype=torch.float32).eval()
+        encoder = load_network(SemanticEncoder, arguments.encoder, torch_dtype=torch.float32).eval()
         head = imagenet_head(imagenet_weights())
         training = look(arguments.photos, "train", arguments.count, encoder, head)
         judged = look(arguments.photos, "validation", arguments.judged, encoder, head)

@@ -135,6 +135,15 @@ class BaselinePipeline(DiffusionPipeline):
         settings = [prediction.settings for prediction in predictions]
         return output(predictions, settings, photos, output_type, return_dict)
 
+    def expected_settings(
+        self, color_scale: float | None = None, seed: int | None = None, hints: Sequence = (), **ignored
+    ) -> dict:
+        """What results of a call with these arguments will say of themselves, see `jobs.expected_settings`."""
+        scale = self.config.default_color_scale if color_scale is None else color_scale
+        described = self._describe(scale, self.config.default_seed if seed is None else seed, None)
+        described["hints"] = [hint.as_list() for hint in hints]
+        return {name: value for name, value in described.items() if name != "software"}
+
     def _describe(self, color_scale: float, seed: int, hints: HintField | None) -> dict:
         return {
             "software": f"Cold Colorizer {__version__}",

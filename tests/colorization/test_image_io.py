@@ -155,15 +155,6 @@ def test_transparent_palette(tmp_path, suffix):
     assert (result.luma[COLUMNS % 3 == 0] == 18).all() and (result.luma[COLUMNS % 3 == 2] == 255).all()
 
 
-def test_only_the_first_page_or_frame_is_read(tmp_path):
-    other = Image.new("RGB", PICTURE.size, "red")
-    PICTURE.save(tmp_path / "pages.tiff", save_all=True, append_images=[other])
-    gray = Image.fromarray(LUMA)
-    gray.save(tmp_path / "frames.gif", save_all=True, append_images=[other.convert("L")])
-    assert difference(read_image(tmp_path / "pages.tiff").luma, LUMA) == 0
-    assert difference(read_image(tmp_path / "frames.gif").luma, LUMA) == 0
-
-
 def test_the_suffix_does_not_matter(tmp_path):
     path = tmp_path / "really [a, b=c] png.jpg"  # brackets mean options to libvips
     PICTURE.save(path, "PNG")

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from colorization.captioning import CAPTION_MODELS
 from colorization.color_words import compose_caption
 
-from ..sources import Source, UnreadablePhoto, file_name, image_bytes, open_photo
+from ..sources import Source, UnreadablePhoto, file_name, image_bytes, open_photo, own_caption
 from .findings import Findings, find_measures, key_of
 from .measures import Counts, Filters, upright
 
@@ -66,8 +66,8 @@ class Captions:
     def of(self, row: dict, key: str, label: str, findings: Findings) -> tuple[str, str]:
         """Caption of a row and what made it."""
         if not self.model and not self.palette:
-            caption = row.get("caption")
-            return (caption, "source") if isinstance(caption, str) and caption else ("", NO_CAPTIONER)
+            caption = own_caption(row)
+            return (caption, "source") if caption else ("", NO_CAPTIONER)
         caption = findings.get(key, self.model) if self.model else None
         if self.palette:
             palette = findings.get(key, "measures")["palette"]
