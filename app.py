@@ -17,16 +17,16 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import gradio as gr
-
-from colorization.command_line import share_cores
-from colorization.errors import ModelLoadError
+from colorization.command_line import share_cores, stoppable
+from colorization.errors import ModelLoadError, explain
 
 if TYPE_CHECKING:
+    import gradio as gr
+
     from colorization import ColorizationPipeline
 
 
-def build_demo(pipelines: "ColorizationPipeline | Mapping[str, ColorizationPipeline]") -> gr.Blocks:
+def build_demo(pipelines: "ColorizationPipeline | Mapping[str, ColorizationPipeline]") -> "gr.Blocks":
     """The page for a loaded pipeline, or for several by name; `main` serves it."""
     from demo.page import build_page
 
@@ -57,8 +57,19 @@ def load_models() -> dict[str, "ColorizationPipeline"]:
     return pipelines
 
 
+def check_port(text: str | None) -> None:
+    """ValueError on what is no port; gradio would fail while it is imported."""
+    if text is not None and not (text.isascii() and text.isdigit() and 0 < int(text) < 2**16):
+        raise ValueError(f"GRADIO_SERVER_PORT must be a number from 1 to 65535, got {text!r}")
+
+
 def main() -> int:
     """Load the models once and serve the page; returns the exit status."""
+    try:
+        check_port(os.environ.get("GRADIO_SERVER_PORT"))
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     share_cores()
     if importlib.util.find_spec("spaces") is not None:
         importlib.import_module("spaces")  # before torch, whose CUDA it replaces until a GPU is borrowed
@@ -69,11 +80,15 @@ def main() -> int:
     except ModelLoadError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    with tempfile.TemporaryDirectory(prefix="colorizer-", ignore_cleanup_errors=True) as folder:
+    with stoppable(), tempfile.TemporaryDirectory(prefix="colorizer-", ignore_cleanup_errors=True) as folder:
         # Gradio deletes old files, but not the folders they were in; here all goes when the server stops.
         os.environ.setdefault("GRADIO_TEMP_DIR", folder)
-        # The address is gradio's default or comes from its variables; a Space sets them.
-        build_demo(pipelines).queue(max_size=QUEUE_SIZE, api_open=False).launch(**launch_options())
+        try:
+            # The address is gradio's default or comes from its variables; a Space sets them.
+            build_demo(pipelines).queue(max_size=QUEUE_SIZE, api_open=False).launch(**launch_options())
+        except OSError as error:  # the port is taken
+            print(f"error: {explain(error)}", file=sys.stderr)
+            return 2
     return 0
 
 

@@ -13,6 +13,7 @@ _EXPORTS = {
     "ColorizationPipelineOutput": "prediction",
     "load_pipeline": "loading",
     "save_adapter": "adapters",
+    "verify": "verification",
 }
 
 __all__ = [*_EXPORTS, "__version__"]

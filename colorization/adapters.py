@@ -14,10 +14,11 @@ from peft.utils import get_peft_model_state_dict
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from .errors import ColorizationWarning, ModelLoadError, one_line
+from .errors import ColorizationWarning, ModelLoadError, explain, one_line
 from .hub import download, looks_like_path, read_json
 from .pipeline import ColorizationPipeline
 from .scheduler import ColdDiffusionScheduler
+from .weights import check_folder, read_weights
 
 ADAPTER_NAME = "colorization"
 LORA_FILE = "pytorch_lora_weights.safetensors"
@@ -100,6 +101,7 @@ def adapter_folder(adapter: str | os.PathLike, revision: str | None) -> Path:
         raise ModelLoadError(f"`adapter_revision` {revision!r} makes no sense for the local folder {str(adapter)!r}")
     if not (folder / LORA_FILE).is_file():
         raise ModelLoadError(f"adapter {str(adapter)!r} has no file {LORA_FILE}")
+    check_folder(folder)
     return folder
 
 
@@ -125,8 +127,8 @@ def apply_adapter(pipeline: ColorizationPipeline, folder: Path, name: str) -> No
         _load_conv_in(pipeline.unet, folder / CONV_IN_FILE, name)
     try:
         pipeline.load_lora_weights(folder, weight_name=LORA_FILE, adapter_name=ADAPTER_NAME)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise ModelLoadError(f"adapter {name!r} does not fit the model: {one_line(error)[:300]}") from error
+    except Exception as error:  # whatever the libraries stumble over
+        raise ModelLoadError(f"adapter {name!r} does not fit the model: {explain(error)[:300]}") from error
     if ADAPTER_NAME not in pipeline.get_list_adapters().get("unet", []):
         raise ModelLoadError(f"adapter {name!r} holds no layer of the UNet: {LORA_FILE} would change nothing")
     with safe_open(folder / LORA_FILE, "pt") as file:
@@ -148,7 +150,7 @@ def apply_adapter(pipeline: ColorizationPipeline, folder: Path, name: str) -> No
 
 
 def _load_conv_in(unet: UNet2DConditionModel, file: Path, name: str) -> None:
-    tensors = {key: tensor.to(unet.dtype) for key, tensor in load_file(file).items()}
+    tensors = {key: tensor.to(unet.dtype) for key, tensor in read_weights(file).items()}
     try:
         unet.conv_in.load_state_dict(tensors)
     except RuntimeError as error:

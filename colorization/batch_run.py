@@ -13,17 +13,16 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from .files import Report, Task, shown
+from .atomic import is_full
+from .errors import StorageFull, explain
+from .files import Report, Task, printable
 from .hints import Hint, check_inside
 from .image_io import read_image, write_image
-from .photo import Photo
+from .photo import DEFAULT_MAX_PIXELS, Photo
 from .prediction import ChromaPrediction
 
 _PENDING_BATCHES = 4  # batches of photographs that wait at most for others of their shape
 _MEMORY_BYTES = 1e9  # photographs in memory; decoding one and rendering one come on top
-
-# What may go wrong with one photograph or batch without spoiling the others.
-_PHOTO_ERRORS = (OSError, ValueError, RuntimeError, MemoryError)
 
 
 class Source(Protocol):
@@ -55,9 +54,10 @@ class Sink(Protocol):
 
 @dataclass(frozen=True)
 class FileSource:
-    """The photographs of tasks."""
+    """The photographs of tasks; larger ones than `max_pixels` are refused."""
 
     tasks: list[Task]
+    max_pixels: int = DEFAULT_MAX_PIXELS
 
     def __len__(self) -> int:
         return len(self.tasks)
@@ -66,7 +66,7 @@ class FileSource:
         return iter(self.tasks)
 
     def read(self, item: Task) -> Photo:
-        photo = read_image(item.source)
+        photo = read_image(item.source, self.max_pixels, page=item.page)
         check_inside(item.hints, *photo.size)
         return photo
 
@@ -88,9 +88,9 @@ class FileSink:
 
     def write(self, item: Task, photo: Photo, prediction: ChromaPrediction) -> None:
         item.target.parent.mkdir(parents=True, exist_ok=True)
-        write_image(item.target, prediction.render(photo.luma), source=photo, settings=prediction.settings)
+        write_image(item.target, prediction.render(photo.luma), source=photo, settings=prediction.record)
         for note in prediction.settings.get("notes", ()) if self.verbose else ():
-            tqdm.write(f"{shown(item.source)}: {note}")
+            tqdm.write(f"{printable(item.source)}: {note}")
 
     def succeed(self, item: Task) -> None:
         self.report.done += 1
@@ -168,7 +168,7 @@ def _batches(reads: Iterable[tuple], batch_size: int, shape_of: Callable, budget
             yield largest()
         try:
             photo = future.result()
-        except _PHOTO_ERRORS as error:
+        except Exception as error:  # whatever it is, the other photographs are not to blame
             fail(item, error)
             continue
         shape = shape_of(*photo.size)
@@ -189,6 +189,9 @@ def colorize_all(pipeline, source: Source, sink: Sink, batch_size: int | None = 
         sink: where results go.
         batch_size: photographs at once; None is the model's default.
         settings: further arguments of the pipeline's call.
+
+    Raises:
+        StorageFull: a result found no room on the disk; the sink knows of that one failure.
     """
     batch_size = batch_size or pipeline.config.default_batch_size
     progress = tqdm(total=len(source), unit="photo", desc="coloring")
@@ -204,41 +207,57 @@ def colorize_all(pipeline, source: Source, sink: Sink, batch_size: int | None = 
             item, future = writing.popleft()
             try:
                 future.result()
-            except _PHOTO_ERRORS as error:
+            except Exception as error:
                 fail(item, error)
+                if is_full(error):  # no other result would find room
+                    raise StorageFull(explain(error)) from error
             else:
                 sink.succeed(item)
                 progress.update()
+
+    def predict(batch: list[tuple[Any, Photo]]) -> Iterator[tuple[Any, Photo, ChromaPrediction]]:
+        photos = [photo for _, photo in batch]
+        try:
+            hints = [source.hints(item) for item, _ in batch]
+            hinted = {"hints": hints} if any(hints) else {}
+            predictions = pipeline(photos, batch_size=batch_size, output_type="chroma", **hinted, **settings).images
+        except Exception as error:  # out of memory, values that are not finite
+            if len(batch) > 1:  # one of them may be to blame, or their number
+                for one in batch:
+                    yield from predict([one])
+                return
+            ((item, photo),) = batch
+            budget.change(-_size(photo))
+            fail(item, error)
+            return
+        for (item, photo), prediction in zip(batch, predictions, strict=True):
+            yield item, photo, prediction
 
     with progress, ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         try:
             reads = _read_ahead(source, batch_size, reader, budget)
             for batch in _batches(reads, batch_size, pipeline.model_size, budget, fail):
-                photos, hints = [photo for _, photo in batch], [source.hints(item) for item, _ in batch]
-                hinted = {"hints": hints} if any(hints) else {}
-                try:
-                    predictions = pipeline(
-                        photos, batch_size=batch_size, output_type="chroma", **hinted, **settings
-                    ).images
-                except _PHOTO_ERRORS as error:  # out of memory, values that are not finite
-                    for item, photo in batch:
-                        budget.change(-_size(photo))
-                        fail(item, error)
-                    continue
-                for (item, photo), prediction in zip(batch, predictions, strict=True):
+                for item, photo, prediction in predict(batch):
                     writing.append((item, writer.submit(_write, sink, item, photo, prediction, budget)))
                 finish_writing(limit=batch_size)
             finish_writing(limit=0)
-        finally:
+        finally:  # after an interruption too: what is being written is finished, what waits is not begun
             budget.lift()
             reader.shutdown(wait=False, cancel_futures=True)
+            writer.shutdown(wait=False, cancel_futures=True)
 
 
 def colorize_files(
-    pipeline, tasks: list[Task], report: Report, batch_size: int | None = None, verbose: bool = False, **settings
+    pipeline,
+    tasks: list[Task],
+    report: Report,
+    batch_size: int | None = None,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    verbose: bool = False,
+    **settings,
 ) -> None:
     """Color every task's file with one pipeline; `report` counts what became of them. Otherwise as `colorize_all`.
 
     With `verbose` the notes on each photograph are printed.
     """
-    colorize_all(pipeline, FileSource(tasks), FileSink(report, verbose), batch_size, **settings)
+    colorize_all(pipeline, FileSource(tasks, max_pixels), FileSink(report, verbose), batch_size, **settings)

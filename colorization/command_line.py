@@ -6,7 +6,9 @@ Heavy libraries are imported by none of it, so that `--help` is there at once.
 import argparse
 import math
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -52,6 +54,33 @@ def color_scale(argument: str) -> float | str:
         raise argparse.ArgumentTypeError(f"{error}; or auto") from error
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, of container engines, service managers and batch systems."""
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Have SIGTERM end what is inside like Ctrl-C, so that nothing half-written stays behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number, frame):
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def stopped_status(stop: KeyboardInterrupt) -> int:
+    """Exit status of a command that was stopped, after saying so."""
+    print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
+    return 128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
+
+
 def share_cores() -> None:
     """Let idle OpenMP threads spin only briefly before they sleep; to be called before torch is imported.
 
@@ -60,6 +89,16 @@ def share_cores() -> None:
     setting, three times. Not spinning at all would cost half as much again on an idle machine.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+
+
+def quiet_libraries() -> None:
+    """No progress bars and remarks of the model libraries: what matters of it, `load_pipeline` says itself."""
+    import diffusers
+    import transformers
+
+    for library in (diffusers, transformers):
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()
 
 
 @contextmanager

@@ -10,10 +10,9 @@ file claims to be. All functions may be called from several threads at once.
 """
 
 import os
-import secrets
 import stat
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,19 +20,25 @@ import numpy as np
 import pyvips
 from PIL import BmpImagePlugin, Image, PpmImagePlugin
 
-from .image_metadata import (
-    JPEG_SEGMENT_LIMIT,
-    recorded_settings,
-    settings_json,
-    stated_dpi,
-    tiff_exif,
-    vips_origin,
-    with_metadata,
-    xmp_packet,
-)
+from . import tiff
+from .atomic import replacing, sha256_of
+from .errors import ColorizationWarning
+from .image_metadata import JPEG_SEGMENT_LIMIT, add_tiff_tags, stated_dpi, vips_origin, with_metadata
 from .in_memory import is_tensor, photo_from_array, photo_from_pillow, pillow_pixels, tensor_to_array
-from .photo import DEFAULT_MAX_PIXELS, ImageError, Origin, Photo, check_size, make_photo, one_line_errors
+from .labels import recorded_settings, settings_json, xmp_packet
+from .photo import (
+    DEFAULT_MAX_PIXELS,
+    INPUT,
+    ImageError,
+    Origin,
+    Photo,
+    check_size,
+    input_record,
+    make_photo,
+    one_line_errors,
+)
 from .vips import (
+    PAGED,
     VIPS_FORMATS,
     VIPS_LOADERS,
     field,
@@ -49,17 +54,27 @@ if TYPE_CHECKING:
 
 # The plugin classes, not Image.open: they stop after the header without consulting Pillow's global pixel limit.
 _PILLOW_READERS = {"bmp": BmpImagePlugin.BmpImageFile, "ppm": PpmImagePlugin.PpmImageFile}
+_AVIF_FILM = "avif film"
 _SAVERS: dict[str, tuple[str, dict[str, Any]]] = {
     ".jpg": ("jpegsave", {}),
     ".jpeg": ("jpegsave", {}),
     # Level 3 with one fixed filter is a third of the time of level 6 with all filters, for 3% more bytes.
     ".png": ("pngsave", {"compression": 3, "filter": "sub"}),
-    ".webp": ("webpsave", {"effort": 2}),
+    ".webp": ("webpsave", {"effort": 2, "lossless": True}),  # its lossy kind has 220 levels of luminance
+    ".tif": ("tiffsave", {"compression": "deflate", "predictor": "horizontal"}),
+    ".tiff": ("tiffsave", {"compression": "deflate", "predictor": "horizontal"}),
 }
+_KINDS = {"jpegsave": "jpg", "pngsave": "png", "webpsave": "webp", "tiffsave": "tiff"}
+_SIXTEEN_BITS = ("pngsave", "tiffsave")
 
 
-def read_image(path: str | os.PathLike, max_pixels: int = DEFAULT_MAX_PIXELS, keep_color: bool = False) -> Photo:
-    """Read a JPEG, PNG, WebP, TIFF, GIF, BMP, PPM or AVIF file (of several pages or frames, the first).
+def read_image(
+    path: str | os.PathLike,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    keep_color: bool = False,
+    page: int | None = None,
+) -> Photo:
+    """Read a JPEG, PNG, WebP, TIFF, GIF, BMP, PPM or AVIF file.
 
     Embedded color profiles are converted to sRGB, the EXIF orientation is applied. Floating-point TIFF must hold
     gamma-encoded values in [0, 1] and is read as 16 bits.
@@ -68,6 +83,7 @@ def read_image(path: str | os.PathLike, max_pixels: int = DEFAULT_MAX_PIXELS, ke
         path: the file; its suffix does not matter.
         max_pixels: refuse larger pictures, before decoding them.
         keep_color: also keep the colors, as `Photo.rgb`.
+        page: one of `list_pages`; None takes the first, with a warning if there are several.
 
     Raises:
         ImageError: if the file is missing, not an image, damaged, cut short, too large or of an unsupported kind.
@@ -77,12 +93,56 @@ def read_image(path: str | os.PathLike, max_pixels: int = DEFAULT_MAX_PIXELS, ke
     if kind in _PILLOW_READERS:
         return _read_with_pillow(path, kind, max_pixels, keep_color)
     with one_line_errors(path):
-        image = open_vips(path, kind)
+        pages = list_pages(path)
+        if page is None:
+            page = pages[0]
+            if len(pages) > 1:
+                message = f"{path} has {len(pages)} pages or frames: only the first is read"
+                warnings.warn(message, ColorizationWarning, stacklevel=2)
+        elif page not in pages:
+            raise ImageError(f"{path}: `page` must be one of {pages}, got {page}")
+        image = open_vips(path, kind, page)
         check_size(path, image.width, image.height, max_pixels)
-        exif = tiff_exif(path) if kind == "tiff" else field(image, "exif-data")
-        origin = vips_origin(image, Path(path).name, kind, exif)
+        origin = vips_origin(image, path, kind, sha256_of(path), page if len(pages) > 1 else None)
+        if kind == "tiff":
+            image = _without_extra_channels(image, path, page)
         pixels = vips_pixels(to_srgb(integer_samples(image, path)))
     return make_photo(pixels, origin, keep_color)
+
+
+def list_pages(path: str | os.PathLike) -> list[int]:
+    """The numbers of a file's pages or frames that are pictures, at least one: previews and masks are left out.
+
+    Raises:
+        ImageError: the file is none that can be read.
+    """
+    path = os.fsdecode(path)
+    kind = _sniff(path)
+    if kind not in PAGED:
+        return [0]
+    with one_line_errors(path):
+        if kind == "tiff":
+            with open(path, "rb") as file:
+                if pages := tiff.pictures(file, path):
+                    return [page.number for page in pages]
+        return list(range(field(open_vips(path, kind), "n-pages") or 1))
+
+
+def _without_extra_channels(image: pyvips.Image, path: str, number: int) -> pyvips.Image:
+    """The color channels of a TIFF file's page and its transparency; selections, infrared and the like go."""
+    with open(path, "rb") as file:
+        page = next((page for page in tiff.read_pages(file) if page.number == number), None)
+    if page is None:
+        return image
+    tiff.check_readable(page, path)
+    colors, alpha = page.channels
+    if image.bands != page.samples or image.bands == colors:  # a palette has been looked up
+        return image
+    space = image.interpretation
+    image, full = image.extract_band(0, n=colors), image
+    if alpha is not None:
+        image = image.bandjoin(full.extract_band(alpha))
+    return image.copy(interpretation=space)
 
 
 def as_photo(
@@ -130,18 +190,20 @@ def write_image(
     settings: Mapping[str, Any] | None = None,
     quality: int = 95,
 ) -> None:
-    """Write a colored picture as JPEG, PNG or WebP, whichever the suffix of `path` names.
+    """Write a colored picture as JPEG, PNG, WebP or TIFF, whichever the suffix of `path` names.
 
-    The file appears under its name only when it is complete. Its metadata always says "AI-colorized". PNG keeps every
-    value; JPEG and WebP are lossy, and WebP stores luminance in 220 levels.
+    The file appears under its name only when it is complete. Its metadata always says "AI-colorized", for people and
+    (XMP, IPTC 2025.1) for programs. PNG and TIFF keep every value, WebP every value of 8 bits; JPEG is lossy.
 
     Args:
-        path: ends in .jpg, .jpeg, .png or .webp.
-        pixels: (H, W, 3) sRGB, uint8 or uint16; 16 bits are kept in PNG and rounded to 8 elsewhere.
-        source: the photograph that was colored; its transparency, EXIF and resolution are kept. JPEG has no
-            transparency: there the picture is laid over white.
-        settings: recorded as JSON, see `read_settings`.
-        quality: 1 to 100, for JPEG and WebP.
+        path: ends in .jpg, .jpeg, .png, .webp, .tif or .tiff.
+        pixels: (H, W, 3) sRGB, uint8 or uint16; 16 bits are kept in PNG and TIFF and rounded to 8 elsewhere.
+        source: the photograph that was colored; its transparency, EXIF, XMP, IPTC records and resolution are kept, and
+            its name and digest recorded with the settings. JPEG has no transparency: there the picture is laid over
+            white.
+        settings: recorded as JSON, see `read_settings`. A JPEG file holds 64 KB: of more it holds what fits, and the
+            digests of the others as "omitted".
+        quality: 1 to 100, for JPEG.
 
     Raises:
         ImageError: if an argument is unusable or the file cannot be written; nothing is left on disk then.
@@ -154,24 +216,34 @@ def write_image(
         raise ImageError(f"{path}: quality must be in [1, 100], got {quality}")
     alpha = source.alpha if source else None
     _check_output(path, pixels, alpha)
-    recorded = settings_json(path, settings)
-    packet = xmp_packet(recorded)
-    if len(packet) > JPEG_SEGMENT_LIMIT and suffix in (".jpg", ".jpeg"):
-        raise ImageError(f"{path}: settings of {len(packet):,} bytes do not fit a JPEG file, only PNG or WebP")
-
     saver, options = _SAVERS[suffix]
-    if saver != "pngsave":
+    if settings is not None and source is not None and source.digest is not None:
+        settings = {INPUT: input_record(source.name, source.digest, source.page)} | dict(settings)
+    recorded = settings_json(path, settings)
+    packet = xmp_packet(recorded, source, JPEG_SEGMENT_LIMIT if saver == "jpegsave" else None)
+    if saver == "jpegsave":
         options = options | {"Q": quality}
-    with one_line_errors(path, "cannot be written"), _replacing(path) as temporary:
-        image = output_image(pixels, alpha, sixteen_bits=saver == "pngsave", keep_alpha=saver != "jpegsave")
-        image = with_metadata(image, source, packet)
+    with one_line_errors(path, "cannot be written"), replacing(path) as temporary:
+        image = output_image(pixels, alpha, sixteen_bits=saver in _SIXTEEN_BITS, keep_alpha=saver != "jpegsave")
+        image = with_metadata(image, source, packet, _KINDS[saver])
         if recorded and saver == "pngsave":  # XMP holds them too, but few programs show it
             image.set_type(pyvips.GValue.gstr_type, "png-comment-1-Settings", recorded)
         getattr(image, saver)(os.fsencode(temporary), **options)
+        if saver == "tiffsave":
+            add_tiff_tags(temporary, source, (image.width, image.height))
 
 
 def read_settings(path: str | os.PathLike) -> dict[str, Any] | None:
     """The settings recorded by `write_image`, None for a file without them.
+
+    Raises:
+        ImageError: if the file is missing or not an image.
+    """
+    return recorded_settings(read_packet(path))
+
+
+def read_packet(path: str | os.PathLike) -> bytes | str | None:
+    """The XMP packet of a file, None where it has none.
 
     Raises:
         ImageError: if the file is missing or not an image.
@@ -181,8 +253,7 @@ def read_settings(path: str | os.PathLike) -> dict[str, Any] | None:
     if kind in _PILLOW_READERS:
         return None
     with one_line_errors(path):
-        packet = field(open_vips(path, kind), "xmp-data")
-    return recorded_settings(packet)
+        return field(open_vips(path, kind), "xmp-data")
 
 
 def _sniff(path: str) -> str:
@@ -198,6 +269,8 @@ def _sniff(path: str) -> str:
     if not head:
         raise ImageError(f"{path}: the file is empty")
     kind = _kind_of(head)
+    if kind == _AVIF_FILM:
+        raise ImageError(f"{path}: is an AVIF animation, which cannot be read; GIF and WebP can")
     if kind is None:
         raise ImageError(f"{path}: not an image of a known kind ({', '.join([*VIPS_LOADERS, *_PILLOW_READERS])})")
     return kind
@@ -208,7 +281,7 @@ def _kind_of(head: bytes) -> str | None:
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "webp"
     if head[4:8] == b"ftyp":
-        return "avif" if head[8:12] in (b"avif", b"avis") else None
+        return {b"avif": "avif", b"avis": _AVIF_FILM}.get(head[8:12])
     if head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace():
         return "ppm"
     magic = {
@@ -216,10 +289,7 @@ def _kind_of(head: bytes) -> str | None:
         b"\x89PNG\r\n\x1a\n": "png",
         b"GIF87a": "gif",
         b"GIF89a": "gif",
-        b"II*\x00": "tiff",
-        b"MM\x00*": "tiff",
-        b"II+\x00": "tiff",
-        b"MM\x00+": "tiff",
+        **dict.fromkeys(tiff.TIFF_STARTS, "tiff"),
         b"BM": "bmp",
     }
     return next((kind for start, kind in magic.items() if head.startswith(start)), None)
@@ -231,23 +301,8 @@ def _read_with_pillow(path: str, kind: str, max_pixels: int, keep_color: bool) -
         image = _PILLOW_READERS[kind](file)
         check_size(path, *image.size, max_pixels)
         pixels = pillow_pixels(image, path)
-    return make_photo(pixels, Origin(name, kind, dpi=stated_dpi(None, image.info.get("dpi"))), keep_color)
-
-
-@contextmanager
-def _replacing(path: str) -> Iterator[str]:
-    """Yield a temporary name beside `path` that takes its place on success and is removed on any error."""
-    temporary = os.path.join(os.path.dirname(path), f".{secrets.token_hex(8)}.tmp")
-    try:
-        # Created here rather than by the encoder: never over another file, and with the permissions of any new file.
-        with open(temporary, "xb"):
-            pass
-        yield temporary
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(FileNotFoundError, NotADirectoryError):
-            os.unlink(temporary)
-        raise
+    dpi = stated_dpi(None, image.info.get("dpi"))
+    return make_photo(pixels, Origin(name, kind, dpi=dpi, digest=sha256_of(path)), keep_color)
 
 
 def _check_output(path: str, pixels: np.ndarray, alpha: np.ndarray | None) -> None:

@@ -1,63 +1,112 @@
-"""What a file says besides its pixels: EXIF and resolution, which are kept, and how the colors came about."""
+"""What a file says besides its pixels: EXIF, IPTC records and resolution, which are kept. For XMP see labels.py."""
 
-import json
+import os
 import struct
-from collections.abc import Mapping
+import warnings
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
-from xml.etree import ElementTree
-from xml.sax.saxutils import escape
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import pyvips
-from PIL import ExifTags, Image, TiffImagePlugin
+from PIL import ExifTags, Image, TiffImagePlugin, TiffTags
 
-from .photo import ImageError, Origin, Photo, error_line
+from .errors import ColorizationWarning
+from .iptc import PHOTOSHOP, photoshop_block, records_of
+from .labels import CREATOR, LABEL
+from .photo import Origin, Photo
 from .vips import field
 
 ORIENTATION_TAG = 0x0112
 # What a TIFF file says of the photograph; its other tags describe how the pixels are stored.
-_TIFF_TAGS = ("ImageDescription", "Make", "Model", "Software", "DateTime", "Artist", "Copyright")
+_TIFF_TAGS = ("ImageDescription", "Make", "Model", "Software", "DateTime", "Artist", "Copyright", "HostComputer")
+_TIFF_TAGS += ("DocumentName", "PageName", "Rating", "XPTitle", "XPComment", "XPAuthor", "XPKeywords", "XPSubject")
 _DESCRIPTION_TAG = 0x010E
+_DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
+_BROKEN_EXIF = (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error)
+_IPTC_TAG, _PHOTOSHOP_TAG = 33723, 34377
 _RESOLUTION_TAGS = (0x011A, 0x011B)
 _RESOLUTION_UNIT_TAG = 0x0128
 _EXIF_PREFIX = b"Exif\x00\x00"
-JPEG_SEGMENT_LIMIT = 65_000  # bytes of XMP that surely fit into one marker segment
+JPEG_SEGMENT_LIMIT = 65_000  # bytes of XMP or IPTC that surely fit into one marker segment
+_EXIF_LIMIT = 65_200  # bytes; libvips adds up to 200 and leaves EXIF out that does not fit into a segment then
 
 _MM_PER_INCH = 25.4
 _DEFAULT_DPI = 72.0
 _MADE_UP_DPI = (25.4, _DEFAULT_DPI)  # what libvips reports for files without a resolution
 
-_CREATOR = "Cold Colorizer"
-_LABEL = "AI-colorized"
-_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
-_SETTINGS_NAMESPACE = "urn:cold-colorizer:1.0:"
 
-
-def vips_origin(image: pyvips.Image, name: str, kind: str, exif: bytes | None) -> Origin:
-    exif = clean_exif(exif)
+def vips_origin(image: pyvips.Image, path: str, kind: str, digest: str, page: int | None) -> Origin:
+    """What a file says; `kind` is a key of `VIPS_LOADERS`, `digest` the file's SHA-256, `page` one of several."""
+    exif = clean_exif(tiff_exif(path) if kind == "tiff" else field(image, "exif-data"))
     return Origin(
-        name=name,
+        name=Path(path).name,
         format=kind,
         exif=exif,
         dpi=stated_dpi(exif, (image.xres * _MM_PER_INCH, image.yres * _MM_PER_INCH)),
         orientation=valid_orientation(field(image, "orientation")),
+        xmp=field(image, "xmp-data"),
+        iptc=iptc_records(image, path, kind),
+        digest=digest,
+        page=page,
     )
 
 
 def tiff_exif(path: str) -> bytes | None:
     """EXIF made of a TIFF file's tags, for libvips reports none; None where there are none or they are broken."""
     exif = Image.Exif()
-    with suppress(OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error), open(path, "rb") as file:
+    with suppress(*_BROKEN_EXIF), open(path, "rb") as file:
         tags = TiffImagePlugin.TiffImageFile(file).getexif()
         for tag in (ExifTags.Base[name] for name in _TIFF_TAGS):
             if tag in tags:
                 exif[tag] = tags[tag]
-        for directory in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+        for directory in _DIRECTORIES:
             if entries := tags.get_ifd(directory):
                 exif.get_ifd(directory).update(entries)
         return exif.tobytes() if exif else None
     return None
+
+
+def iptc_records(image: pyvips.Image, path: str, kind: str) -> bytes | None:
+    """IPTC records of a file; a TIFF's are read by Pillow, for libvips takes them for numbers and swaps bytes."""
+    if kind != "tiff":
+        return records_of(field(image, "iptc-data"))
+    with suppress(*_BROKEN_EXIF), open(path, "rb") as file:
+        order, entries, _ = _tiff_directory(file)
+        found = [
+            _tag_bytes(file, entries[tag], order) if tag in entries else b"" for tag in (_IPTC_TAG, _PHOTOSHOP_TAG)
+        ]
+        return records_of(found[0]) or records_of(PHOTOSHOP + found[1])
+    return None
+
+
+def _tiff_directory(file: BinaryIO) -> tuple[str, dict[int, bytes], bytes]:
+    """Byte order, the 12 bytes of each entry by tag, and the place of the next directory, of the first one in a file.
+
+    Raises:
+        KeyError, struct.error: the file is damaged, or a BigTIFF.
+    """
+    file.seek(0)
+    order = {b"II*\0": "<", b"MM\0*": ">"}[file.read(4)]
+    file.seek(*struct.unpack(f"{order}I", file.read(4)))
+    (count,) = struct.unpack(f"{order}H", file.read(2))
+    entries = _entries_by_tag(file.read(12 * count), order)
+    return order, entries, file.read(4)
+
+
+def _entries_by_tag(data: bytes, order: str) -> dict[int, bytes]:
+    entries = [data[place : place + 12] for place in range(0, len(data), 12)]
+    return {struct.unpack_from(f"{order}H", entry)[0]: entry for entry in entries}
+
+
+def _tag_bytes(file: BinaryIO, entry: bytes, order: str) -> bytes:
+    """A tag's value as it is in the file, be it declared as bytes or as numbers."""
+    kind, count = struct.unpack_from(f"{order}HI", entry, 2)
+    size = count * (4 if kind == TiffTags.LONG else 1)
+    if size <= 4:
+        return entry[8 : 8 + size]
+    file.seek(*struct.unpack_from(f"{order}I", entry, 8))
+    return file.read(size)
 
 
 def stated_dpi(exif: bytes | None, decoded: tuple[float, float] | None) -> tuple[float, float] | None:
@@ -83,58 +132,93 @@ def _exif_dpi(exif: bytes) -> tuple[float, float] | None:
     return None
 
 
-def with_metadata(image: pyvips.Image, source: Photo | None, packet: str) -> pyvips.Image:
-    """Attach resolution, EXIF, XMP and, for PNG, text."""
-    exif = source.exif if source else None
+def with_metadata(image: pyvips.Image, source: Photo | None, packet: str, kind: str) -> pyvips.Image:
+    """Attach resolution, EXIF, IPTC records, XMP and, for PNG, text; `kind` is "jpg", "png", "webp" or "tiff"."""
+    exif = None
+    if source and source.exif and kind != "tiff":  # see `add_tiff_tags`
+        exif = fitting_exif(source.exif, source.name)
     horizontal, vertical = (source.dpi if source else None) or (_DEFAULT_DPI, _DEFAULT_DPI)
     image = image.copy(xres=horizontal / _MM_PER_INCH, yres=vertical / _MM_PER_INCH)
     blob, text = pyvips.GValue.blob_type, pyvips.GValue.gstr_type
     if exif:
         image.set_type(blob, "exif-data", exif)
     if not exif or _DESCRIPTION_TAG not in _first_directory(exif).entries:
-        image.set_type(text, "exif-ifd0-ImageDescription", _LABEL)
+        image.set_type(text, "exif-ifd0-ImageDescription", LABEL)
     # The photograph may have been in another space, but these pixels are sRGB.
     image.set_type(text, "exif-ifd2-ColorSpace", "1")
     image.set_type(blob, "xmp-data", packet.encode())
-    image.set_type(text, "png-comment-0-Software", f"{_CREATOR} ({_LABEL})")
+    image.set_type(text, "png-comment-0-Software", f"{CREATOR} ({LABEL})")
+    records = source.iptc if source else None
+    if records and kind == "jpg" and len(records) <= JPEG_SEGMENT_LIMIT:  # PNG and WebP hold none: XMP says the same
+        image.set_type(blob, "iptc-data", photoshop_block(records))
     return image
 
 
-def settings_json(path: str, settings: Mapping[str, Any] | None) -> str:
-    """The settings as JSON in ASCII, so that no character is illegal in XML or PNG text; "" for None."""
-    try:
-        return "" if settings is None else json.dumps(dict(settings), allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ImageError(f"{path}: settings cannot be written as JSON ({error_line(error)})") from error
+def fitting_exif(exif: bytes, name: str) -> bytes | None:
+    """EXIF that a segment can hold together with what is added to it: without its largest values where it must be."""
+    if len(exif) <= _EXIF_LIMIT:
+        return exif
+    parsed = Image.Exif()
+    lost = []
+    with suppress(*_BROKEN_EXIF):
+        parsed.load(exif)
+        directories = [parsed, *(parsed.get_ifd(directory) for directory in _DIRECTORIES)]
+        while len(blob := parsed.tobytes()) > _EXIF_LIMIT:
+            directory, tag = max(
+                ((directory, tag) for directory in directories for tag in directory if tag not in _DIRECTORIES),
+                key=lambda place: len(repr(place[0][place[1]])),
+            )
+            del directory[tag]
+            lost.append(ExifTags.TAGS.get(tag, f"tag {tag}"))
+        if lost:
+            message = f"{name}: {', '.join(lost)} of its EXIF metadata, {len(exif):,} bytes, are too long to be kept"
+            warnings.warn(message, ColorizationWarning, stacklevel=4)
+        return blob
+    return None
 
 
-def xmp_packet(settings: str) -> str:
-    """XMP that marks the picture as colored by a model and holds the settings, unless they are ""."""
-    description = f"{_LABEL} by {_CREATOR}: the colors are predicted, the luminance is the original's."
-    element = f"<cold:settings>{escape(settings)}</cold:settings>" if settings else ""
-    return f"""<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?>
-<x:xmpmeta xmlns:x="adobe:ns:meta/">
-<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
-<rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:xmp="http://ns.adobe.com/xap/1.0/"
- xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" xmlns:cold="{_SETTINGS_NAMESPACE}">
-<xmp:CreatorTool>{_CREATOR}</xmp:CreatorTool>
-<dc:description><rdf:Alt><rdf:li xml:lang="x-default">{description}</rdf:li></rdf:Alt></dc:description>
-<dc:subject><rdf:Bag><rdf:li>{_LABEL}</rdf:li></rdf:Bag></dc:subject>
-<Iptc4xmpExt:DigitalSourceType>{_SOURCE_TYPE}</Iptc4xmpExt:DigitalSourceType>
-{element}
-</rdf:Description>
-</rdf:RDF>
-</x:xmpmeta>
-<?xpacket end="w"?>"""
+def add_tiff_tags(path: str, source: Photo | None, size: tuple[int, int]) -> None:
+    """Add to a TIFF file what a photograph's EXIF and IPTC say; libvips writes none of it that can be read.
+
+    Args:
+        path: the file; its first directory is written again, whatever else is in it stays.
+        source: the photograph, None for none.
+        size: (width, height) of the picture.
+    """
+    exif = Image.Exif()
+    with suppress(*_BROKEN_EXIF):
+        exif.load(source.exif if source else None)
+    with open(path, "r+b") as file:
+        order, entries, following = _tiff_directory(file)
+        directory = TiffImagePlugin.ImageFileDirectory_v2(prefix=b"II" if order == "<" else b"MM")
+        for tag in (ExifTags.Base[name] for name in _TIFF_TAGS):
+            if tag in exif:
+                directory[tag] = exif[tag]
+        directory[_DESCRIPTION_TAG] = exif.get(_DESCRIPTION_TAG, LABEL)
+        for name in _DIRECTORIES:
+            if found := exif.get_ifd(name):
+                directory[name] = found | (_picture_tags(*size) if name == ExifTags.IFD.Exif else {})
+        if source and source.iptc:
+            directory.tagtype[_IPTC_TAG] = TiffTags.UNDEFINED
+            directory[_IPTC_TAG] = source.iptc
+        end = file.seek(0, os.SEEK_END)
+        start = end + end % 2
+        added = directory.tobytes(start)
+        added += bytes(len(added) % 2)
+        # Entries stay valid wherever they are: what does not fit into them is found by its place in the file.
+        (count,) = struct.unpack_from(f"{order}H", added)
+        entries |= _entries_by_tag(added[2 : 2 + 12 * count], order)
+        file.seek(start)
+        file.write(added + struct.pack(f"{order}H", len(entries)))
+        file.write(b"".join(entries[tag] for tag in sorted(entries)) + following)
+        file.seek(4)
+        file.write(struct.pack(f"{order}I", start + len(added)))
 
 
-def recorded_settings(packet: bytes | None) -> dict[str, Any] | None:
-    """The settings in an XMP packet, None where there are none."""
-    try:
-        text = ElementTree.fromstring(packet or b"").findtext(f".//{{{_SETTINGS_NAMESPACE}}}settings")
-        return json.loads(text or "null")
-    except (ElementTree.ParseError, json.JSONDecodeError):
-        return None
+def _picture_tags(width: int, height: int) -> dict[int, int]:
+    """What EXIF says of the pixels, which are sRGB and upright now."""
+    tags = ExifTags.Base
+    return {tags.ColorSpace: 1, tags.ExifImageWidth: width, tags.ExifImageHeight: height}
 
 
 def valid_orientation(value: Any) -> int:

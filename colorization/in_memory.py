@@ -2,19 +2,51 @@
 
 import struct
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, UnidentifiedImageError
 
+from .errors import one_line
 from .image_metadata import ORIENTATION_TAG, clean_exif, stated_dpi, valid_orientation
+from .iptc import RECORDS
 from .photo import ImageError, Origin, Photo, check_size, floats_to_uint16, make_photo, one_line_errors
+from .tiff import TIFF_STARTS, pictures
 from .vips import VIPS_FORMATS, to_srgb, vips_pixels, wrap
 
 if TYPE_CHECKING:
     import torch
+
+
+def open_picture(file: BinaryIO, formats: Sequence[str] | None = None) -> Image.Image:
+    """The decoded picture that an image file holds: of several pages the first one at full resolution.
+
+    Args:
+        file: is read to its end if need be.
+        formats: of Pillow's; None tries all.
+
+    Raises:
+        ImageError: there is none; the message says why and names no file.
+    """
+    try:
+        pages = pictures(file, "image") if file.read(4) in TIFF_STARTS else []
+        file.seek(0)
+        image = Image.open(file, formats=formats)
+        if pages and pages[0].number:
+            image.seek(pages[0].number)
+        image.load()
+    except MemoryError:  # no fault of the picture
+        raise
+    except ImageError as error:
+        raise ImageError(str(error).removeprefix("image: ")) from error
+    except UnidentifiedImageError as error:  # whose own text names an address in memory
+        raise ImageError("no image, or of an unknown format") from error
+    except Exception as error:  # decoders raise whatever they stumble over in a damaged file
+        raise ImageError(one_line(error)) from error
+    return image
 
 
 def photo_from_pillow(image: Image.Image, max_pixels: int, keep_color: bool) -> Photo:
@@ -28,6 +60,8 @@ def photo_from_pillow(image: Image.Image, max_pixels: int, keep_color: bool) -> 
             exif=exif,
             dpi=stated_dpi(exif, image.info.get("dpi")),
             orientation=_pillow_orientation(image),
+            xmp=image.info.get("xmp") or image.info.get("XML:com.adobe.xmp"),
+            iptc=_pillow_iptc(image),
         )
         pixels = pillow_pixels(image, path)
         profile = image.info.get("icc_profile")
@@ -40,6 +74,12 @@ def _pillow_orientation(image: Image.Image) -> int:
     with suppress(SyntaxError, ValueError, TypeError, KeyError, struct.error):  # broken EXIF spoils no picture
         return valid_orientation(image.getexif().get(ORIENTATION_TAG))
     return 1
+
+
+def _pillow_iptc(image: Image.Image) -> bytes | None:
+    """The IPTC records, where Pillow keeps them as they are."""
+    resources = image.info.get("photoshop")  # of JPEG, by number
+    return resources.get(RECORDS) if isinstance(resources, dict) else None
 
 
 def pillow_pixels(image: Image.Image, name: str) -> np.ndarray:

@@ -18,12 +18,12 @@ from diffusers.utils.torch_utils import randn_tensor
 from . import __version__
 from .batching import as_list, is_real, is_whole, one_per_image, resize_to_tensor
 from .errors import ColorizationWarning
-from .hints import HintField, check_inside, hints_per_image
+from .hints import Hint, HintField, check_inside, hints_per_image
 from .image_io import as_photo
 from .photo import Photo
 from .prediction import ColorizationPipelineOutput, render_photo
 from .sampling import SAMPLERS, default_sampler
-from .wording import Wording, seen_size
+from .wording import Wording, expected_words, seen_size
 
 if TYPE_CHECKING:
     from .pipeline import ColorizationPipeline
@@ -334,19 +334,59 @@ def _draw_noise(shape: tuple[int, int, int], generator: torch.Generator) -> torc
 
 def describe(pipeline: "ColorizationPipeline", job: Job, settings: Settings) -> dict:
     """What makes a job's picture, enough to make it again; image metadata repeat it."""
+    described = _describe(pipeline, settings, job.wording, job.seed, job.start)
+    return described | describe_hints(job.hints)
+
+
+def expected_settings(
+    pipeline: "ColorizationPipeline",
+    prompt: str = "",
+    negative_prompt: str | None = None,
+    seed: int | None = None,
+    hints: Sequence[Hint] = (),
+    color_scale: float | str | None = None,
+    auto_prompt: bool = True,
+    **sampling,
+) -> dict:
+    """What a result's `settings` will say of a call with these arguments, as far as no photograph is needed.
+
+    Without the software's name, with "auto" for a color scale that is chosen after sampling, None for what must not be
+    there, and with the hints as image metadata hold them, empty where there are none.
+    """
+    settings = resolve_settings(pipeline, color_scale=color_scale, **sampling)
+    negative_prompt = pipeline.config.default_negative_prompt if negative_prompt is None else negative_prompt
+    seed = pipeline.config.default_seed if seed is None else seed
+    wording, looking = expected_words(pipeline, settings, prompt, negative_prompt, auto_prompt)
+    start = _choose_start(pipeline, settings, wording)
+    described = {"auto_prompt": None} | _describe(pipeline, settings, wording, seed, start)
+    described.pop("notes", None)
+    if looking:  # what is seen may steer the walk, and so move its start
+        described = {name: value for name, value in described.items() if name not in ("start", "start_severity")}
+    described |= {"color_scale": AUTO} if settings.automatic_color_scale else {}
+    described["hints"] = [hint.as_list() for hint in hints]
+    return {name: value for name, value in described.items() if name != "software"}
+
+
+def _describe(
+    pipeline: "ColorizationPipeline",
+    settings: Settings,
+    wording: Wording,
+    seed: int | None,
+    start: Start,
+) -> dict:
     described = {
         "software": f"Cold Colorizer {__version__}",
         "model": Path(pipeline.config.get("_name_or_path") or "").name,
         **pipeline.provenance,
-        **job.wording.describe(),
+        **wording.describe(),
         "num_inference_steps": int(settings.num_inference_steps),
         "guidance_scale": float(settings.guidance_scale),
         "color_scale": float(settings.color_scale),
         "color_scale_space": pipeline.config.color_scale_space,
         "sampler": settings.sampler,
         "severity": float(settings.severity),
-        "seed": job.seed,
+        "seed": seed,
     }
-    if job.start.origin == "guess":
-        described |= {"start": "first guess", "start_severity": float(job.start.severity)}
-    return described | describe_hints(job.hints)
+    if start.origin == "guess":
+        described |= {"start": "first guess", "start_severity": float(start.severity)}
+    return described

@@ -17,10 +17,11 @@ from .adapters import (
     refuse_incomplete,
     widen_conv_in,
 )
-from .errors import ColorizationWarning, ModelLoadError, one_line
+from .errors import ColorizationWarning, ModelLoadError, explain
 from .hub import INDEX_FILE, MIRRORS, MODEL_PATTERNS, download, looks_like_path, provenance_of, read_json
 from .pipeline import EXTRAS, ColorizationPipeline
 from .scheduler import ColdDiffusionScheduler
+from .weights import check_folder, load_network, loading
 
 if TYPE_CHECKING:
     from .baselines.pipeline import BaselinePipeline
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 EMBEDDED_MODEL = "embedded"
 BASELINE_PREFIX = "baseline:"
 BASELINE_DIRECTORY = Path(__file__).parent / "models" / "baselines"
+_NETWORKS = ("unet", "vae", "text_encoder", "semantic_encoder", "vividness")
 EMBEDDED_DIRECTORY = Path(__file__).parent / "models" / "embedded"
 
 
@@ -121,14 +123,12 @@ def _load_baseline(name: str, folder: Path, dtype: torch.dtype) -> "BaselinePipe
     names = [baseline for baseline, (_, known) in BASELINES.items() if known == kind]
     if not names:
         raise ModelLoadError(f"cannot load {name}: {INDEX_FILE} names no known baseline but {kind!r}")
-    try:
-        # diffusers itself loads no class that it does not know.
-        network = baseline_class(names[0]).from_pretrained(folder / "model", torch_dtype=dtype, use_safetensors=True)
-        _, optional = BaselinePipeline._get_signature_keys(BaselinePipeline)
-        settings = {key: index[key] for key in optional if key in index}
-        pipeline = BaselinePipeline(network, **settings)
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
-        raise ModelLoadError(f"cannot load {name}: {one_line(error)}") from error
+    _, optional = BaselinePipeline._get_signature_keys(BaselinePipeline)
+    settings = {key: index[key] for key in optional if key in index}
+    # diffusers itself loads no class that it does not know.
+    network_class = loading(name, lambda: baseline_class(names[0]))
+    network = load_network(network_class, folder / "model", torch_dtype=dtype)
+    pipeline = loading(name, lambda: BaselinePipeline(network, **settings))
     pipeline.provenance = {"model": name if name.startswith(BASELINE_PREFIX) else folder.resolve().name}
     return pipeline
 
@@ -163,8 +163,10 @@ def _load_base(
         try:
             folder = Path(candidate) if local else download(candidate, MODEL_PATTERNS, revision)
             pipeline = _from_folder(folder, scheduler, dtype, widened)
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
-            problems.append(f"{candidate}: {one_line(error)}")
+        except MemoryError:
+            raise
+        except Exception as error:  # the libraries raise whatever they stumble over in a damaged file
+            problems.append(f"{candidate}: {explain(error)}")
             cause = error
             continue
         pipeline.provenance = {"model": EMBEDDED_MODEL} if embedded else provenance_of("model", candidate, folder)
@@ -179,6 +181,9 @@ def _from_folder(
     if not (folder / INDEX_FILE).is_file():
         raise ModelLoadError(f"the folder has no {INDEX_FILE}, so it is not in diffusers layout")
     index = read_json(folder / INDEX_FILE)
+    for name in _NETWORKS:
+        if index.get(name, [None])[0] is not None:
+            check_folder(folder / name)
     components = {"text_encoder": _load_text_encoder(folder / "text_encoder", dtype)}
     stock = index.get("scheduler", [None, None])[1] != ColdDiffusionScheduler.__name__
     if scheduler is None and stock:
@@ -193,9 +198,7 @@ def _from_folder(
     for name in ("semantic_encoder", "naming_head"):
         if index.get(name, [None])[0] is not None:
             # Small, run once a photograph, and what follows is as exact as they are: never in half precision.
-            components[name] = (
-                EXTRAS[name].from_pretrained(folder / name, torch_dtype=torch.float32, use_safetensors=True).eval()
-            )
+            components[name] = load_network(EXTRAS[name], folder / name, torch_dtype=torch.float32).eval()
     pipeline = ColorizationPipeline.from_pretrained(folder, dtype=dtype, use_safetensors=True, **components)
     refuse_incomplete(pipeline, str(folder))
     if widened:

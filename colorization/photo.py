@@ -4,11 +4,14 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyvips
 
+INPUT = "input"  # in a result's settings: which file it was made of
 DEFAULT_MAX_PIXELS = 200_000_000
+RAISE_LIMIT = "raise it with max_pixels (on the command line --max-pixels)"
 
 # Rec. 601 in 16-bit fixed point, as in Pillow's convert("L"). The weights add up to 65536, so the largest sum,
 # 65535 * 65536 + 32768, still fits uint32.
@@ -33,6 +36,10 @@ class Photo:
         exif: raw EXIF beginning with `Exif\\0\\0`, its orientation reset and its thumbnail unlinked.
         dpi: (horizontal, vertical) resolution, None where the file states none or only the meaningless default.
         name: file name, or "image", for messages.
+        xmp: the XMP packet as it was read, None where there is none.
+        iptc: IPTC records (IIM), None where there are none.
+        digest: SHA-256 of the file, hexadecimal; None for in-memory input.
+        page: of a file of several pages, from 0.
     """
 
     luma: np.ndarray
@@ -42,6 +49,10 @@ class Photo:
     exif: bytes | None
     dpi: tuple[float, float] | None
     name: str
+    xmp: bytes | str | None = None
+    iptc: bytes | None = None
+    digest: str | None = None
+    page: int | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -59,6 +70,15 @@ class Origin:
     exif: bytes | None = None
     dpi: tuple[float, float] | None = None
     orientation: int = 1
+    xmp: bytes | str | None = None
+    iptc: bytes | None = None
+    digest: str | None = None
+    page: int | None = None
+
+
+def input_record(name: str, digest: str, page: int | None) -> dict[str, Any]:
+    """What a result says of the file, and the page of it, that it was made of."""
+    return {"file": name, "sha256": digest} | ({} if page is None else {"page": page})
 
 
 def make_photo(pixels: np.ndarray, origin: Origin, keep_color: bool) -> Photo:
@@ -79,6 +99,10 @@ def make_photo(pixels: np.ndarray, origin: Origin, keep_color: bool) -> Photo:
         exif=origin.exif,
         dpi=origin.dpi[::-1] if origin.dpi and swap else origin.dpi,
         name=origin.name,
+        xmp=origin.xmp,
+        iptc=origin.iptc,
+        digest=origin.digest,
+        page=origin.page,
     )
 
 
@@ -128,14 +152,14 @@ def check_size(name: str, width: int, height: int, max_pixels: int) -> None:
         raise ImageError(f"{name}: has no pixels ({width} x {height})")
     if width * height > max_pixels:
         raise ImageError(
-            f"{name}: {width} x {height} = {width * height:,} pixels exceed the limit of {max_pixels:,};"
-            " raise it with max_pixels"
+            f"{name}: {width} x {height} = {width * height:,} pixels exceed the limit of {max_pixels:,}; {RAISE_LIMIT}"
         )
 
 
 @contextmanager
 def one_line_errors(name: str, trouble: str = "damaged, cut short, without pixels or unsupported") -> Iterator[None]:
     """Turn whatever the codecs and the operating system raise into an `ImageError` that names the image."""
+    pyvips.vips_lib.vips_error_clear()  # what libvips noted of earlier images and told nobody
     try:
         yield
     except ImageError:

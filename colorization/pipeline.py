@@ -10,6 +10,7 @@ from diffusers.loaders import StableDiffusionLoraLoaderMixin
 from transformers import CLIPTextModel, PreTrainedTokenizerBase
 
 from .batching import batches_of_one_shape, is_real, is_whole, model_size
+from .computation import computations
 from .conditioning import PromptCache
 from .errors import ColorizationWarning
 from .jobs import (
@@ -17,6 +18,7 @@ from .jobs import (
     check_output_type,
     collect,
     describe,
+    expected_settings,
     output,
     prepare_jobs,
     read_photos,
@@ -272,6 +274,10 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         """
         return choose_color_scale(prediction.scaled_chroma, prediction.guide, self.predict_colorfulness(prediction))
 
+    def expected_settings(self, **call) -> dict:
+        """What results of a call with these arguments will say of themselves, see `jobs.expected_settings`."""
+        return expected_settings(self, **call)
+
     # Calls
 
     @torch.no_grad()
@@ -383,9 +389,10 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
 
         # 4. Chroma at full resolution, luminance of the input
         if output_type != "latent":
+            computed = computations(self, self.unet, batches)
             results = [
-                ChromaPrediction(chroma, job.guide, description, job.hints)
-                for chroma, job, description in zip(results, jobs, descriptions, strict=True)
+                ChromaPrediction(chroma, job.guide, description, job.hints, computation)
+                for chroma, job, description, computation in zip(results, jobs, descriptions, computed, strict=True)
             ]
         if settings.automatic_color_scale:
             for prediction in results:

@@ -1,6 +1,6 @@
 """What a model says about a photograph, and the picture that is made of it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import PIL.Image
@@ -10,6 +10,7 @@ from diffusers.utils import BaseOutput
 from .color import colorize_luma
 from .hints import HintField
 
+COMPUTATION = "computation"  # in what a file keeps
 OUTPUT_TYPES = ("pil", "np", "pt", "latent", "chroma")
 
 
@@ -45,12 +46,19 @@ class ChromaPrediction:
         settings: what made it. `color_scale` in it is the one asked for: replace it when another is rendered. Where
             "auto" was asked for, it is the number chosen, which `automatic_color_scale` in it repeats.
         hints: the photograph's color hints, None where there are none. The color scale does not act on them.
+        computation: what else the last bit depends on, see `colorization.computation`.
     """
 
     chroma: torch.Tensor
     guide: torch.Tensor
     settings: dict
     hints: HintField | None = None
+    computation: dict = field(default_factory=dict)
+
+    @property
+    def record(self) -> dict:
+        """What a file keeps of how it was made, see `colorization.redo`."""
+        return self.settings | ({COMPUTATION: self.computation} if self.computation else {})
 
     def render(self, luminance: np.ndarray, color_scale: float | None = None) -> np.ndarray:
         """RGB `(height, width, 3)` for a full-resolution luma `(height, width)`, in its dtype (uint8 or uint16).

@@ -11,6 +11,7 @@ from .photo import ImageError, floats_to_uint16
 _DTYPES = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32, "double": np.float64}
 VIPS_FORMATS = {"uint8": "uchar", "uint16": "ushort"}
 _PLAIN_SPACES = {"b-w", "grey16", "srgb", "rgb16", "scrgb", "cmyk", "multiband"}
+_SIXTEEN_BITS = {"lab", "labs", "xyz", "yxy", "lch", "oklab"}  # spaces whose values have more than 8 bits
 _PROFILE_SPACES = {"sgrey": b"GRAY", "srgb": b"RGB ", "cmyk": b"CMYK"}
 
 # libtiff fills the missing end of an uncompressed file with zeros unless every error counts.
@@ -22,26 +23,28 @@ VIPS_LOADERS: dict[str, tuple[str, str]] = {
     "tiff": ("tiffload_source", "error"),
     "avif": ("heifload_source", "truncated"),
 }
+PAGED = ("tiff", "gif", "webp", "avif")  # kinds of files that may hold several pictures
 
 
-def open_vips(path: str, kind: str) -> pyvips.Image:
-    """Open a file lazily: only its header is read here.
+def open_vips(path: str, kind: str, page: int = 0) -> pyvips.Image:
+    """Open a file (of several pages or frames, one) lazily: only its header is read here.
 
     A source is used because `new_from_file` takes brackets in a name for options, and because libvips would answer a
     second read of the same name from its cache.
     """
     loader, fail_on = VIPS_LOADERS[kind]
+    pages = {"page": page} if kind in PAGED else {}
     source = pyvips.Source.new_from_file(os.fsencode(path))
-    return getattr(pyvips.Image, loader)(source, access="sequential", fail_on=fail_on)
+    return getattr(pyvips.Image, loader)(source, access="sequential", fail_on=fail_on, **pages)
 
 
 def integer_samples(image: pyvips.Image, name: str) -> pyvips.Image:
     """The image with 8- or 16-bit samples in gray, RGB or CMYK, with or without alpha."""
     if image.interpretation not in _PLAIN_SPACES:
-        image = image.colorspace("srgb")
+        image = image.colourspace("rgb16" if image.interpretation in _SIXTEEN_BITS else "srgb")
     if image.format in ("float", "double"):
-        profile = field(image, "icc-profile-data")
-        image = wrap(floats_to_uint16(vips_pixels(image), name), profile)
+        profile, cmyk = field(image, "icc-profile-data"), image.interpretation == "cmyk"
+        image = wrap(floats_to_uint16(vips_pixels(image), name), profile, cmyk)
     if image.format not in ("uchar", "ushort"):
         raise ImageError(f"{name}: has {image.format} samples; 8 or 16 bits, or floats in [0, 1], can be read")
     if image.bands > (5 if image.interpretation == "cmyk" else 4):

@@ -91,9 +91,7 @@ def find_words(
     prompts = one_per_image("prompt", "" if prompt is None else prompt, len(photos), str)
     negatives = one_per_image("negative_prompt", negative_prompt, len(photos), str)
     vocabulary = Vocabulary.of_config(pipeline.config.prompt_vocabulary)
-    # The remaining color of a faded photograph says more than what such things usually look like.
-    nameable = pipeline.naming_head is not None and settings.severity == 1
-    wordless = [index for index, own in enumerate(prompts) if nameable and not own.strip()]
+    wordless = [index for index, own in enumerate(prompts) if _may_look(pipeline, own, settings)]
     if auto_prompt:
         seen = dict(zip(wordless, _look(pipeline, [photos[index] for index in wordless]), strict=True))
     else:
@@ -102,6 +100,21 @@ def find_words(
         _put_words(seen.get(index, Wording()), own, negative, vocabulary, settings)
         for index, (own, negative) in enumerate(zip(prompts, negatives, strict=True))
     ]
+
+
+def expected_words(
+    pipeline: "ColorizationPipeline", settings: "Settings", prompt: str, negative_prompt: str, auto_prompt: bool
+) -> tuple[Wording, bool]:
+    """What is said of any photograph, before one is looked at, and whether what is seen may be added."""
+    looking = _may_look(pipeline, prompt, settings)
+    vocabulary = Vocabulary.of_config(pipeline.config.prompt_vocabulary)
+    wording = _put_words(Wording(declined=looking and not auto_prompt), prompt, negative_prompt, vocabulary, settings)
+    return wording, looking and auto_prompt
+
+
+def _may_look(pipeline: "ColorizationPipeline", prompt: str, settings: "Settings") -> bool:
+    """Whether the model could say what it sees; not of a faded photograph, whose remaining color says more."""
+    return pipeline.naming_head is not None and settings.severity == 1 and not prompt.strip()
 
 
 def _look(pipeline: "ColorizationPipeline", photos: Sequence[Photo]) -> list[Wording]:

@@ -1,5 +1,6 @@
 """Files of a batch: zip archives of strangers are unpacked with care, results are packed, failures remembered."""
 
+import logging
 import lzma
 import os
 import re
@@ -11,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from colorization.files import Report
+
+logger = logging.getLogger(__name__)
 
 MAX_FILES = 100
 MAX_BYTES = 2**30
@@ -57,10 +60,10 @@ class BatchReport(Report):
 
     total: int = 0
 
-    def fail(self, name: str | Path, reason: object) -> None:
-        """Remember a failed input."""
-        text = " ".join(str(reason).removeprefix(f"{name}: ").split()) or type(reason).__name__
-        self.failed.append((str(name), text))
+    def _tell(self, line: str, error: BaseException | None = None) -> None:
+        """The page shows what failed at the end; what is our fault belongs in the server's log."""
+        if error is not None:
+            logger.error(line, exc_info=error)
 
 
 def unused_name(name: str, used: Iterable[str]) -> str:

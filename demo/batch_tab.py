@@ -16,7 +16,7 @@ from .events import MODEL, PRIVATE
 from .inputs import PhotoFiles
 from .messages import problems_on_page
 from .rendering import SUFFIXES
-from .settings import Controls, inputs_of
+from .settings import Controls, inputs_of, require
 from .visits import Visits
 
 _FILES_AT_ONCE = 16  # between these others may have their turn, and the size of the results is checked
@@ -70,6 +70,15 @@ class BatchHandler:
             self._engine.request(visit.visitor) as run,
             tempfile.TemporaryDirectory(dir=visit.folder) as name,
         ):
+            require(
+                prompt=prompt,
+                negative_prompt=negative_prompt,
+                steps=steps,
+                guidance_scale=guidance_scale,
+                color_scale=color_scale,
+                file_format=file_format,
+                model=model,
+            )
             folder = Path(name)
             try:
                 batch = collect(files, folder)

@@ -20,6 +20,7 @@ from .rendering import (
     write_download,
     write_thumbnails,
 )
+from .settings import require
 from .snippet import python_code
 from .visits import Result, Visit, Visits
 
@@ -75,6 +76,17 @@ class Color:
         visit = self._visits.of(request, [image])
         image = visit.originals.get(image, image)
         with problems_on_page(image), self._engine.request(visit.visitor) as run:
+            require(
+                prompt=prompt,
+                negative_prompt=negative_prompt,
+                steps=steps,
+                guidance_scale=guidance_scale,
+                color_scale=color_scale,
+                variants=variants,
+                file_format=file_format,
+                model=model,
+                hints=hints,
+            )
             photo, placed = read_photo(image), read_lines(hints)
             # not every model knows these
             optional = ({"hints": placed} if placed else {}) | ({"color_scale": AUTO} if auto_color_scale else {})

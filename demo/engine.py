@@ -26,8 +26,11 @@ PLACES = 4  # requests that hold a photograph in memory; the queue lets in one a
 BUSY = "The server is busy, please try again in a minute."
 
 
-class Canceled(Exception):
-    """The visitor has canceled the request, or has left."""
+class Canceled(BaseException):
+    """The visitor has canceled the request, or has left.
+
+    No `Exception`, as in asyncio: it has to pass where errors of single photographs are caught.
+    """
 
 
 def give_back_memory() -> None:

@@ -67,6 +67,20 @@ class PhotoInput(_LocalOnly, gr.Image):
         return str(path)
 
 
+class Slider(gr.Slider):
+    """gr.Slider for programs too: gradio's own compares null with numbers and fails."""
+
+    def get_block_name(self) -> str:
+        return "slider"
+
+    def get_block_class(self) -> str:
+        return "slider"
+
+    def preprocess(self, payload: float | None) -> float | None:
+        """The number, None for null."""
+        return None if payload is None else super().preprocess(payload)
+
+
 class PhotoFiles(_LocalOnly, gr.File):
     """gr.File for several files, without the empty temporary file that gradio leaves behind for each."""
 

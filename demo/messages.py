@@ -1,6 +1,8 @@
 """The library's errors and warnings as messages on the page."""
 
 import os
+import re
+import tempfile
 import textwrap
 import threading
 import warnings
@@ -9,19 +11,21 @@ from contextlib import contextmanager
 from html import escape
 
 import gradio as gr
+from gradio.utils import get_upload_folder
 
-from colorization.errors import ColorizationWarning
-from colorization.photo import ImageError
+from colorization.errors import ColorizationWarning, explain
+from colorization.photo import RAISE_LIMIT, ImageError
 
 from .engine import Canceled
 
+_SEPARATOR = re.escape(os.sep)
 _heard = threading.local()
 _hooking = threading.Lock()
 
 
 @contextmanager
 def problems_on_page(path: str | None = None) -> Iterator[None]:
-    """Show the user what the library refuses (ValueError) or warns of in the code inside.
+    """Show the user why the code inside failed, whatever the reason, or what the library warns of there.
 
     Args:
         path: the upload that is worked on; messages name the file, but not its folder.
@@ -32,9 +36,11 @@ def problems_on_page(path: str | None = None) -> Iterator[None]:
         yield
     except Canceled as error:
         raise gr.Error("Canceled.", print_exception=False) from error
-    except ValueError as error:
+    except gr.Error:  # which is a ValueError, and has its words already
+        raise
+    except Exception as error:
         # A bad file is the user's business; anything else may be ours and belongs in the server's log too.
-        raise gr.Error(on_page(error, path), print_exception=not isinstance(error, ImageError)) from error
+        raise gr.Error(on_page(explain(error), path), print_exception=not isinstance(error, ImageError)) from error
     finally:
         _heard.messages = None
     for text in dict.fromkeys(on_page(message, path) for message in messages):
@@ -64,8 +70,9 @@ def _listen() -> None:
 
 
 def on_page(message: object, path: str | None = None) -> str:
-    """A message for gradio's pop-ups, which show HTML: one line, without the folder of the upload."""
-    text = str(message).removesuffix("; raise it with max_pixels")
-    if path is not None:
-        text = text.replace(os.path.join(os.path.dirname(path), ""), "")
+    """A message for gradio's pop-ups, which show HTML: one line, without the names of the server's folders."""
+    text = str(message).removesuffix(f"; {RAISE_LIMIT}")
+    folders = {get_upload_folder(), tempfile.gettempdir(), *([] if path is None else [os.path.dirname(path)])}
+    for folder in sorted(folders, key=len, reverse=True):  # with whatever folders are below
+        text = re.sub(rf"{re.escape(os.path.join(folder, ''))}(?:[^\s{_SEPARATOR}]+{_SEPARATOR})*", "", text)
     return escape(textwrap.shorten(text, 300, placeholder=" …"), quote=False)

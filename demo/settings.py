@@ -9,7 +9,7 @@ import gradio as gr
 
 from .engine import Engine
 from .events import PRIVATE
-from .inputs import PhotoInput
+from .inputs import PhotoInput, Slider
 
 MAX_VARIANTS = 4
 
@@ -47,6 +47,13 @@ class Settings:
         }
 
 
+def require(**values: Any) -> None:
+    """ValueError on an argument that is null, as only a program can send it."""
+    for name, value in values.items():
+        if value is None:
+            raise ValueError(f"`{name}` must not be null")
+
+
 Controls = dict[str, gr.components.Component]  # for each field of `Settings` the component with its value
 
 
@@ -70,7 +77,7 @@ class Chosen:
     controls: Controls
 
 
-def settings_panel(engine: Engine) -> tuple[Controls, gr.Slider]:
+def settings_panel(engine: Engine) -> tuple[Controls, Slider]:
     """What is folded away below the prompt: the controls but for those of the color scale, and how many variants."""
     config = engine.config(engine.models[0])
     with gr.Accordion("Settings", open=False):
@@ -78,7 +85,7 @@ def settings_panel(engine: Engine) -> tuple[Controls, gr.Slider]:
         negative_prompt = gr.Textbox(
             config["default_negative_prompt"], label="Negative prompt", placeholder="what to avoid", max_lines=3
         )
-        variants = gr.Slider(
+        variants = Slider(
             1, MAX_VARIANTS, 1, step=1, precision=0, label="Variants", visible=engine.varies(engine.models[0])
         )
         auto_prompt = gr.Checkbox(
@@ -88,7 +95,7 @@ def settings_panel(engine: Engine) -> tuple[Controls, gr.Slider]:
             visible=engine.names(engine.models[0]),
         )
         fewest = engine.fewest_steps(engine.models[0])
-        steps = gr.Slider(
+        steps = Slider(
             fewest,
             100,
             config["default_num_inference_steps"],
@@ -97,7 +104,7 @@ def settings_panel(engine: Engine) -> tuple[Controls, gr.Slider]:
             label="Steps",
             info=_steps_info(fewest),
         )
-        guidance_scale = gr.Slider(
+        guidance_scale = Slider(
             1, 15, config["default_guidance_scale"], step=0.1, label="Guidance scale", info="1 is off"
         )
         with gr.Row(equal_height=True):
@@ -121,7 +128,7 @@ def _steps_info(fewest: int) -> str | None:
 
 def color_scale_controls(engine: Engine) -> Controls:
     """The color scale's, which belong below the result: they act at once."""
-    color_scale = gr.Slider(
+    color_scale = Slider(
         0,
         3,
         engine.config(engine.models[0])["default_color_scale"],
@@ -139,7 +146,7 @@ def color_scale_controls(engine: Engine) -> Controls:
     return {"color_scale": color_scale, "auto_color_scale": auto_color_scale}
 
 
-def follow_model(engine: Engine, controls: Controls, variants: gr.Slider) -> None:
+def follow_model(engine: Engine, controls: Controls, variants: Slider) -> None:
     """Have another model bring its own settings along."""
     defaults = ("negative_prompt", "guidance_scale", "color_scale")
 
@@ -149,8 +156,8 @@ def follow_model(engine: Engine, controls: Controls, variants: gr.Slider) -> Non
         fewest = engine.fewest_steps(model)
         return [
             *values,
-            gr.Slider(minimum=fewest, value=config["default_num_inference_steps"], info=_steps_info(fewest)),
-            gr.Slider(value=1, visible=engine.varies(model)),
+            Slider(minimum=fewest, value=config["default_num_inference_steps"], info=_steps_info(fewest)),
+            Slider(value=1, visible=engine.varies(model)),
             gr.Checkbox(value=False, visible=automatic),
             gr.Checkbox(value=True, visible=engine.names(model)),
         ]

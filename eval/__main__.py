@@ -4,7 +4,7 @@ import argparse
 import importlib
 import sys
 
-from colorization.command_line import Parser
+from colorization.command_line import Parser, stoppable, stopped_status
 from colorization.errors import one_line
 
 # Each is a module, see MODULES, with `add_arguments(parser)` and `run(arguments) -> exit status`.
@@ -51,14 +51,14 @@ def main(argv: list[str] | None = None) -> int:
     try:
         parser = build_parser(chosen=next((word for word in argv if word in COMMANDS), None))
         arguments = parser.parse_args(argv)
-        return arguments.run(arguments)
+        with stoppable():
+            return arguments.run(arguments)
     except OSError as error:
         Parser().error(f"{error.filename}: {error.strerror}" if error.filename else one_line(error))
     except (ValueError, ImportError) as error:
         Parser().error(one_line(error))
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        return stopped_status(stop)
 
 
 if __name__ == "__main__":

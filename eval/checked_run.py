@@ -8,8 +8,9 @@ from PIL import Image
 from PIL.ExifTags import Base
 from tqdm import tqdm
 
-from .files import sha256_of
-from .photos import IMAGE_SUFFIXES
+from colorization.atomic import sha256_of
+from colorization.files import IMAGE_SUFFIXES
+
 from .runs import LEFT_OUT_FILE, MANIFEST_FILE, RUN_FILE, read_json, read_manifest
 
 _SHOWN = 10  # ids in an error

@@ -15,8 +15,9 @@ from accelerate.utils import gather_object
 from PIL import Image
 from tqdm import tqdm
 
+from colorization.atomic import is_full
 from colorization.captioning import Captioner, load_captioner, strip_gray_words
-from colorization.errors import one_line
+from colorization.errors import explain
 from colorization.loading import default_device
 
 from .colorizers import Colorizer, load_colorizer, model_sha256
@@ -182,11 +183,13 @@ def _color_all(
         for batch in batches:
             try:
                 new = _color_batch(batch, arguments, colorizer, captioner, request, writers)
-            except (RuntimeError, ValueError) as error:  # not finite, out of memory, too many pixels
-                reason = f"failed: {one_line(error)}"
+            except Exception as error:  # not finite, out of memory, too many pixels, or what nobody foresaw
+                if is_full(error):  # no other picture would find room
+                    raise
+                reason = f"failed: {explain(error)}"
                 missing = [replace(item, reason=reason) for item in batch if item.line is None]
                 for item in missing:
-                    _name_failure(item, one_line(error))
+                    _name_failure(item, explain(error))
                 failed += missing
                 progress.update(len(missing))
                 continue

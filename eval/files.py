@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from colorization.atomic import sha256_of
+
 # Whose versions a result tells.
 PACKAGES = ("cold-colorizer", "torch", "diffusers", "transformers", "numpy", "pillow", "efficientnet_lite_pytorch")
-_BLOCK = 2**20  # bytes read at once
 
 
 def write_result(file: Path, result: dict) -> None:
@@ -36,15 +37,6 @@ def replace_file(file: Path, write: Callable[[Path], object]) -> None:
         temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def sha256_of(file: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    digest = hashlib.sha256()
-    with open(file, "rb") as stream:
-        while block := stream.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def weights_sha256(folder: Path) -> str:

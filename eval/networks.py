@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from colorization.atomic import sha256_of
 from colorization.errors import one_line
 
 from .checked_run import Item
-from .files import sha256_of
 from .metrics.inception import InceptionFeatures, WeightsMissing
 from .metrics.lite2 import FEATURES, PREPROCESSING, Lite2Features
 

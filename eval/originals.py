@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from colorization.errors import one_line
+from colorization.atomic import sha256_of
+from colorization.errors import explain, one_line
 
-from .files import sha256_of
 from .metrics.color_words import HUE_WORDS, is_usable_label
 from .metrics.gray import is_gray
 from .photos import NamedPhoto, PhotoSource, photo_seed
@@ -66,8 +66,8 @@ def prepare(source: PhotoSource, arguments: argparse.Namespace, made: Mapping[st
     left_out = Item(source.id, source.origin, source.id)
     try:
         photo = source.load()
-    except (OSError, ValueError) as error:
-        return [replace(left_out, reason=f"unreadable: {one_line(error)}")]
+    except Exception as error:  # no photograph is worth the run
+        return [replace(left_out, reason=f"unreadable: {explain(error)}")]
     file = arguments.output / REFERENCES / f"{source.id}.png"
     size = _size_if_made_of(file, photo.digest)
     if size is None:

@@ -8,6 +8,7 @@ import glob
 import hashlib
 import io
 import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,11 +17,13 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ImageOps
 
-from colorization.errors import one_line
+from colorization.errors import ColorizationWarning, explain, one_line
+from colorization.files import IMAGE_SUFFIXES, is_hidden, left_out_lines
+from colorization.image_io import as_photo
+from colorization.in_memory import open_picture
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 INDEX_FILE = "index.csv"
 VALIDATION = ":validation"
 COCO_2017_VALIDATION = "hub:detection-datasets/coco:val"
@@ -32,7 +35,6 @@ _ID_COLUMNS = ("image_id", "id", "file_name", "filename")  # in order of prefere
 _LABEL_COLUMN, _COLLECTION_COLUMN = "label", "source"
 _LONGEST_ID = 180  # bytes; file systems take 255, and names get suffixes and prefixes
 _CONVERTED = "refs/convert/parquet"  # where the Hub keeps `config/split/0000.parquet` of every data set
-_DECODING_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # Pillow's on damaged files
 
 _T = TypeVar("_T")
 
@@ -103,14 +105,13 @@ class PhotoList:
 
 def decode(file: Path | BinaryIO, name: str | None = None) -> np.ndarray:
     """Upright RGB `(height, width, 3)` uint8; ValueError, with the name or else the path, where it is damaged."""
-    name = file if name is None else name
     try:
-        with Image.open(file) as image:
-            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
-    except UnidentifiedImageError as error:  # its own text names an address in memory
-        raise ValueError(f"{name}: cannot be decoded: no image, or of an unknown format") from error
-    except _DECODING_ERRORS as error:
-        raise ValueError(f"{name}: cannot be decoded: {error}") from error
+        image = open_picture(io.BytesIO(file.read_bytes()) if isinstance(file, Path) else file)
+        if image.mode.startswith(("I", "F")):  # of more than 8 bits, which Pillow cuts off instead of scaling
+            return (as_photo(image, keep_color=True).rgb / 257).round().astype(np.uint8)
+        return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+    except Exception as error:  # no photograph is worth the run
+        raise ValueError(f"{name or file}: cannot be decoded: {explain(error)}") from error
 
 
 def photo_seed(seed: int, photo: NamedPhoto) -> int:
@@ -247,7 +248,10 @@ def _from_folder(text: str) -> PhotoList:
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder")
     labels = _read_labels(folder / INDEX_FILE)
-    names = sorted(file.relative_to(folder) for file in folder.rglob("*") if _is_image(file) and file.is_file())
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    names = sorted(file.relative_to(folder) for file in files if _is_image(file))
+    for line in left_out_lines((file for file in files if not _is_image(file)), pictures_only=True):
+        warnings.warn(f"{folder}: {line}", ColorizationWarning, stacklevel=2)
     sources = [
         PhotoSource(
             safe_id(name.with_suffix("").as_posix()),
@@ -269,7 +273,7 @@ def _read_labels(file: Path) -> dict[str, str]:
 
 
 def _is_image(file: Path) -> bool:
-    return file.suffix.lower() in IMAGE_SUFFIXES
+    return file.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(file)
 
 
 def _from_list(text: str) -> PhotoList:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from colorization.files import IMAGE_SUFFIXES
+
 from .columns import METRICS
-from .photos import IMAGE_SUFFIXES
 from .runs import MANIFEST_FILE, PER_IMAGE_FILE, Run, read_manifest, read_per_image
 
 THUMBNAIL_SIDE = 256  # pixels

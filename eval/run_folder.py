@@ -9,7 +9,9 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from .files import sha256_of, write_bytes, write_result
+from colorization.atomic import sha256_of
+
+from .files import write_bytes, write_result
 from .runs import (
     LEFT_OUT_FILE,
     MANIFEST_FILE,

@@ -21,8 +21,9 @@ from peft import LoraConfig
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from colorization import ColdDiffusionScheduler, ColorizationPipeline, load_pipeline, save_adapter
+from colorization import ColdDiffusionScheduler, ColorizationPipeline, load_pipeline, loading, save_adapter
 from colorization.adapters import ADAPTER_NAME
+from colorization.cli import main
 from colorization.naming import NamingHead, usual_colors
 from colorization.semantic import SemanticEncoder
 
@@ -143,6 +144,31 @@ def embedded() -> ColorizationPipeline:
     pipeline = load_pipeline(device="cpu")
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+@pytest.fixture
+def loaded_once(embedded, monkeypatch):
+    """The shipped model is loaded once for all commands of this process."""
+    load = loading.load_pipeline
+
+    def load_or_reuse(model, **settings):
+        shipped = model is None and settings == {"adapter": None, "device": "cpu"}
+        return embedded if shipped else load(model, **settings)
+
+    monkeypatch.setattr(loading, "load_pipeline", load_or_reuse)
+
+
+def colorize(*arguments: str | Path) -> int:
+    """Exit status of the command line in this process, with one step on the CPU."""
+    try:
+        return main([*map(str, arguments), "--steps", "1", "--device", "cpu"])
+    except SystemExit as stop:
+        return stop.code
+
+
+def results(folder: Path) -> set[str]:
+    """Files below a folder."""
+    return {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
 
 
 def pytest_addoption(parser) -> None:

@@ -10,8 +10,9 @@ from torch import nn
 
 from colorization import ColorizationPipeline
 from colorization.degradation import degrade, to_gray
+from colorization.weights import load_network
 
-from .checkpoint import find_checkpoint
+from .checkpoint import find_checkpoint, set_aside
 from .config import EmbeddedTraining, OptimConfig, VaeConfig
 from .data import PhotoSet, picture_stream
 from .loop import SUMMARY_FILE, VAE_STAGE, samples_per_step, train, write_summary
@@ -71,6 +72,9 @@ def train_vae(
         warmup = min(100, config.vae.steps // 10)
         optim = OptimConfig(config.vae.learning_rate, "linear", warmup, weight_decay=0.0)
         checkpoint = find_checkpoint(directory, None)
+        if accelerator.is_main_process:
+            set_aside(directory, checkpoint)
+        accelerator.wait_for_everyone()
         task = VaeTask(pipeline.vae, config.vae)
         summary = train(task, stream, optim, run, accelerator, checkpoint, directory, workers=config.data.workers)
         if accelerator.is_main_process:
@@ -78,7 +82,7 @@ def train_vae(
             pipeline.vae.save_pretrained(directory / "model")
             write_summary(directory, summary)
         accelerator.wait_for_everyone()
-    vae = AutoencoderTiny.from_pretrained(directory / "model").to(accelerator.device)
+    vae = load_network(AutoencoderTiny, directory / "model").to(accelerator.device)
     pipeline.register_modules(vae=vae.requires_grad_(False))
 
 

@@ -18,7 +18,7 @@ from accelerate import PartialState
 from huggingface_hub import HfApi
 from tqdm import tqdm
 
-from colorization.command_line import Parser, at_least
+from colorization.command_line import Parser, at_least, stoppable, stopped_status
 from colorization.errors import one_line
 from colorization.loading import default_device
 
@@ -224,12 +224,12 @@ def main(argv: list[str] | None = None) -> int:
     state = PartialState(cpu=default_device().type == "cpu")
     datasets.disable_progress_bars()
     try:
-        return _run(arguments, state)
+        with stoppable():
+            return _run(arguments, state)
     except (ValueError, OSError, httpx.TransportError) as error:
         parser.error(one_line(error))
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        return stopped_status(stop)
     finally:
         state.destroy_process_group()
 

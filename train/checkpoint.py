@@ -3,16 +3,20 @@
 import json
 import re
 import shutil
+import sys
+import zipfile
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
-from colorization.errors import ModelLoadError
+from colorization.errors import ModelLoadError, explain
+from colorization.weights import fault_of, read_weights
 
 STATE_FILE = "trainer_state.json"
 WEIGHTS_FILE = "trained.safetensors"
+_ARCHIVES = (".bin", ".pkl", ".pt", ".pth")  # what torch.save writes
 _NAME = re.compile(r"checkpoint-(\d{6,})")
 
 
@@ -31,7 +35,7 @@ def save_only_trained(accelerator: Accelerator) -> None:
         while models:
             module = accelerator.unwrap_model(models.pop())
             trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
-            stored = load_file(Path(directory) / WEIGHTS_FILE)
+            stored = read_weights(Path(directory) / WEIGHTS_FILE)
             if stored.keys() != trained.keys():
                 raise ModelLoadError(f"checkpoint {directory} holds other weights than those that are trained")
             with torch.no_grad():
@@ -85,18 +89,28 @@ def find_checkpoint(directory: Path, resume: str | None) -> Path | None:
 
     Args:
         directory: of the run.
-        resume: None takes the latest there is, "latest" demands one, anything else is its path.
+        resume: None takes the latest whole one there is, "latest" demands one, anything else is its path.
 
     Raises:
-        ValueError: a checkpoint was asked for and is not there.
+        ValueError: a checkpoint was asked for and is not there, or all that are there are damaged.
     """
     if resume is None or resume == "latest":
         checkpoints = list_checkpoints(directory)
         if not checkpoints and resume is not None:
             raise ValueError(f"`--resume` needs a checkpoint in {directory}, got none")
-        return checkpoints[-1] if checkpoints else None
+        faults = []
+        for checkpoint in reversed(checkpoints):
+            fault = damage(checkpoint)
+            if fault is None:
+                return checkpoint
+            faults.append(fault)
+        if faults:
+            raise ValueError(f"no checkpoint is whole ({faults[0]}): remove them to begin anew")
+        return None
     if not (Path(resume) / STATE_FILE).is_file():
         raise ValueError(f"`--resume` must be a checkpoint folder, got {resume!r}")
+    if fault := damage(Path(resume)):
+        raise ValueError(f"`--resume` {resume!r} is damaged: {fault}")
     later = [path for path in list_checkpoints(directory) if _step(path) > _step(Path(resume))]
     if later:
         raise ValueError(
@@ -106,8 +120,48 @@ def find_checkpoint(directory: Path, resume: str | None) -> Path | None:
     return Path(resume)
 
 
+def damage(checkpoint: Path) -> str | None:
+    """The first file of a checkpoint that is damaged, and why; None if it is whole."""
+    needed = {checkpoint / STATE_FILE, checkpoint / WEIGHTS_FILE}
+    for file in sorted(needed.union(checkpoint.glob("*.*"))):
+        try:
+            fault = _fault_of(file)
+        except Exception as error:  # whatever damage provokes
+            fault = f"is damaged: {explain(error)}"
+        if fault:
+            return f"{file}: {fault}"
+    return None
+
+
+def _fault_of(file: Path) -> str | None:
+    if file.suffix == ".safetensors":
+        return fault_of(file)
+    if file.stat().st_size == 0:
+        return "the file is empty"
+    if file.suffix == ".json":
+        if file.name == STATE_FILE and "step" not in json.loads(file.read_text(encoding="utf-8")):
+            return "is damaged: it does not say its step"
+    elif file.suffix in _ARCHIVES:
+        with zipfile.ZipFile(file) as archive:
+            if (member := archive.testzip()) is not None:
+                return f"is damaged at {member}"
+    return None
+
+
+def set_aside(directory: Path, checkpoint: Path | None) -> None:
+    """Rename the damaged checkpoints after the one to go on from, and name them; new ones will take their names."""
+    for path in list_checkpoints(directory):
+        if checkpoint is not None and _step(path) > _step(checkpoint) and (fault := damage(path)):
+            aside = path.with_name(f"{path.name}.damaged")
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
+            print(f"warning: {fault}: going on from {checkpoint}, {path.name} is now {aside.name}", file=sys.stderr)
+
+
 def _step(checkpoint: Path) -> int:
-    return read_state(checkpoint)["step"]
+    """Optimizer steps done, which the name says: the file that does may be damaged."""
+    name = _NAME.fullmatch(checkpoint.name)
+    return int(name[1]) if name else read_state(checkpoint)["step"]
 
 
 def read_state(checkpoint: Path) -> dict:

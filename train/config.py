@@ -136,7 +136,8 @@ class DataConfig:
         flip: mirror half of the samples.
         augment_probability: share of the photographs that get blur, contrast, brightness or chroma changes.
         saturation_probability: share of the photographs that get a saturation and chroma boost.
-        caption_column: what is read as caption; "label" takes the words of the label, which name no colors.
+        caption_column: column that is read as caption. "caption" also takes one called "text", and .txt files beside
+            images; "label" takes the words of the label, which name no colors.
         film_probability: share of the samples whose gray picture is that of a random old film, see `train.film`.
         caption_dropout: share of the samples that are trained without their caption.
         semantic_dropout: share of the samples that are trained without what the semantic encoder knows.
@@ -159,7 +160,7 @@ class DataConfig:
     augment_probability: float = 0.1
     saturation_probability: float = 0.4
     film_probability: float = 0.0
-    caption_column: Literal["caption", "label"] = "caption"
+    caption_column: str = "caption"
     caption_dropout: float = 0.1
     semantic_dropout: float = 0.0
     cache: bool = True

@@ -9,6 +9,7 @@ import functools
 import hashlib
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,13 +21,14 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
+from colorization.errors import ColorizationWarning, explain
 from colorization.image_io import as_photo
-from colorization.photo import ImageError
 
 from .cache import LatentCache
 from .config import DataConfig, ObjectiveConfig
+from .image_folder import text_of
 from .objective import draw_severity
-from .sources import UnreadablePhoto, file_name, load_source, read_photo
+from .sources import CAPTION_COLUMNS, UnreadablePhoto, file_name, load_source, read_photo
 from .text import no_text
 from .transforms import TransformConfig, flip, prepare_image, sample_rng
 
@@ -87,7 +89,7 @@ def load_photos(config: DataConfig) -> tuple[PhotoSet, PhotoSet]:
         dataset = splits[config.split]
         training.parts.append(dataset)
         held_out.parts.append(dataset)
-        captions = _captions(dataset, config.caption_column)
+        captions = _captions(dataset, config.caption_column, source)
         taken = 0
         for row, digest in enumerate(_digests(dataset, source, config.limit)):
             if config.limit is not None and taken >= config.limit:
@@ -125,8 +127,10 @@ def _digest(cell: dict, place: str) -> bytes | UnreadablePhoto:
         as_photo(image, keep_color=True)  # as the training will: finds values out of range and the like
     except UnreadablePhoto as error:
         return error
-    except ImageError as error:
-        return UnreadablePhoto(str(error).removeprefix("image: "), file_name(cell, place))
+    except MemoryError:  # no fault of the photograph
+        raise
+    except Exception as error:  # nor is one photograph worth the run
+        return UnreadablePhoto(explain(error).removeprefix("image: "), file_name(cell, place))
     return hashlib.sha256(data).digest()
 
 
@@ -142,16 +146,40 @@ def name_unreadable(photos: PhotoSet) -> None:
         print(f"photographs that cannot be read and are left out: {len(photos.unreadable)}", file=sys.stderr)
 
 
-def _captions(dataset: datasets.Dataset, column: str) -> list[str]:
-    """A caption for every row; without one, or where `column` is "label", the words of its label, or nothing."""
-    if column == "caption" and "caption" in dataset.column_names:
-        return [caption or "" for caption in dataset["caption"]]
-    if "label" not in dataset.column_names:
+def _captions(dataset: datasets.Dataset, column: str, source: str) -> list[str]:
+    """A caption for every row: what `column` holds as text, or else the words of its label, or nothing.
+
+    Raises:
+        ValueError: there is no such column.
+    """
+    usual = column in (CAPTION_COLUMNS[0], "label")
+    if not usual and column not in dataset.column_names:
+        there = ", ".join(name for name in dataset.column_names if name != "image") or "none"
+        raise ValueError(f"`data.caption_column` must be a column of {source} ({there}), got {column!r}")
+    wanted = CAPTION_COLUMNS if column == CAPTION_COLUMNS[0] else (column,)
+    found = next((name for name in wanted if name in dataset.column_names), "label")
+    if found not in dataset.column_names:
+        _name_unused(dataset, source)
         return [""] * len(dataset)
-    labels, feature = dataset["label"], dataset.features["label"]
+    values, feature = dataset[found], dataset.features[found]
     if isinstance(feature, datasets.ClassLabel):
-        labels = [feature.int2str(label) if label is not None and label >= 0 else "" for label in labels]
-    return [label.replace("_", " ") if isinstance(label, str) else "" for label in labels]
+        values = [feature.int2str(value) if value is not None and value >= 0 else "" for value in values]
+    if found == "label":  # numbers without names say nothing
+        words = [value if isinstance(value, str) and not value.isdigit() else "" for value in values]
+        return [word.replace("_", " ") for word in words]
+    return [text_of(value) or "" for value in values]
+
+
+def _name_unused(dataset: datasets.Dataset, source: str) -> None:
+    """Warn that there are no captions where another column may have been meant for them."""
+    texts = [name for name, kind in dataset.features.items() if getattr(kind, "dtype", None) == "string"]
+    if texts:
+        warnings.warn(
+            f"{source} has no column of captions ({' or '.join(CAPTION_COLUMNS)}): trained without; "
+            f"`data.caption_column` may name another ({', '.join(texts)})",
+            ColorizationWarning,
+            stacklevel=3,
+        )
 
 
 def transform_config(config: DataConfig) -> TransformConfig:

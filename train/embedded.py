@@ -18,6 +18,7 @@ from torch import nn
 from colorization import ColdDiffusionScheduler, ColorizationPipeline, load_pipeline
 from colorization.adapters import widen_conv_in
 from colorization.semantic import SemanticEncoder
+from colorization.weights import load_network
 
 from .autoencoder import train_vae
 from .config import EmbeddedTraining
@@ -56,7 +57,7 @@ def build_pipeline(config: EmbeddedTraining, photos: PhotoSet, device: torch.dev
         )
     )
     if config.model.semantic_encoder is not None:
-        encoder = SemanticEncoder.from_pretrained(config.model.semantic_encoder, torch_dtype=torch.float32)
+        encoder = load_network(SemanticEncoder, config.model.semantic_encoder, torch_dtype=torch.float32)
         pipeline.register_modules(semantic_encoder=encoder.to(device).eval().requires_grad_(False))
     walk_from = config.model.walk_from or pipeline.config.walk_from
     if (config.model.sees_guess or walk_from == "guess") and pipeline.semantic_encoder is None:

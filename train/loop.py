@@ -23,8 +23,16 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset
 from tqdm import tqdm
 
 from colorization.loading import default_device
+from colorization.weights import loading
 
-from .checkpoint import find_checkpoint, list_checkpoints, read_state, save_checkpoint, save_only_trained
+from .checkpoint import (
+    find_checkpoint,
+    list_checkpoints,
+    read_state,
+    save_checkpoint,
+    save_only_trained,
+    set_aside,
+)
 from .config import AnyTraining, OptimConfig, RunConfig
 from .config_file import changed_settings, to_yaml
 from .objective import Loss, loss_by_severity
@@ -122,6 +130,7 @@ def write_config(config: AnyTraining, resume: str | None, main_process: bool) ->
             raise ValueError(f"{directory} holds a run with other settings ({what}): choose another --output-dir")
     if main_process:
         directory.mkdir(parents=True, exist_ok=True)
+        set_aside(directory, checkpoint)
         temporary = stored.with_suffix(".tmp")
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(stored)
@@ -199,7 +208,7 @@ def train(
     save_only_trained(accelerator)
     step, seconds, cpu_seconds = 0, 0.0, 0.0
     if checkpoint is not None:
-        accelerator.load_state(str(checkpoint))
+        loading(str(checkpoint), lambda: accelerator.load_state(str(checkpoint)))
         state = read_state(checkpoint)
         step, seconds, cpu_seconds = state["step"], state["seconds"], state.get("cpu_seconds", 0.0)
         if state["samples_per_step"] != per_step:

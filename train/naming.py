@@ -30,10 +30,11 @@ from colorization.command_line import Parser, at_least
 from colorization.image_io import as_photo
 from colorization.naming import NamingHead, Sighting, see, usual_colors
 from colorization.semantic import CELL, SemanticEncoder
+from colorization.weights import load_network
 
 from .backbone import NAME, imagenet_weights
 from .saving import save_component
-from .sources import load_source, read_photo
+from .sources import UnreadablePhoto, load_source, read_photo
 
 _AREA = 256  # square root of the pixels that the encoder sees
 _BATCH = 64  # photographs of a step of the fit; their features are in memory
@@ -85,7 +86,7 @@ def first_head(folder: str | None) -> NamingHead:
     """The head in a folder, such as one that was trained together with the encoder, or ImageNet's classifier."""
     if folder is None:
         return imagenet_head(imagenet_weights())
-    return NamingHead.from_pretrained(folder, torch_dtype=torch.float32).eval()
+    return load_network(NamingHead, folder, torch_dtype=torch.float32).eval()
 
 
 def photographs(source: str, split: str, count: int) -> Iterator[tuple[Image.Image, str]]:
@@ -96,7 +97,12 @@ def photographs(source: str, split: str, count: int) -> Iterator[tuple[Image.Ima
         found = rows[row]
         label = found.get("label")
         name = features.int2str(label) if hasattr(features, "int2str") and label is not None else label
-        yield read_photo(found["image"], f"{source} {row}")[1], str(name or "").lower().replace("_", " ")
+        try:
+            image = read_photo(found["image"], f"{source} {row}")[1]
+        except UnreadablePhoto as error:
+            tqdm.write(f"failed: {error}", file=sys.stderr)
+            continue
+        yield image, str(name or "").lower().replace("_", " ")
 
 
 @torch.no_grad()
@@ -281,7 +287,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = build_parser()
     arguments = parser.parse_args(argv)
     try:
-        encoder = SemanticEncoder.from_pretrained(arguments.encoder, torch_dtype=torch.float32).eval()
+        encoder = load_network(SemanticEncoder, arguments.encoder, torch_dtype=torch.float32).eval()
         head = first_head(arguments.head)
         training = look(arguments.photos, "train", arguments.count, encoder, head)
         judged = look(arguments.photos, "validation", arguments.judged, encoder, head)

@@ -20,6 +20,7 @@ from tqdm import trange
 
 from colorization.color import luma, rgb_to_lab
 from colorization.semantic import CELL, CHROMA_UNIT, SemanticEncoder, SemanticOutput, chroma_bin
+from colorization.weights import load_network
 
 from .backbone import imagenet_weights
 from .config import SemanticTraining
@@ -100,7 +101,7 @@ class GuessTask:
 def new_model(config: SemanticTraining, photos: PhotoSet) -> SemanticEncoder:
     """The encoder to go on from, or the ImageNet backbone with a new decoder; the backbone's early part is frozen."""
     if config.model.start is not None:
-        model = SemanticEncoder.from_pretrained(config.model.start, torch_dtype=torch.float32)
+        model = load_network(SemanticEncoder, config.model.start, torch_dtype=torch.float32)
     else:
         model = SemanticEncoder(widths=tuple(config.model.widths))
         model.backbone.load_state_dict(imagenet_weights(), strict=False)  # without the classifier

@@ -6,32 +6,27 @@ Whatever the source, every split has a column `image` of undecoded images, so th
 import glob
 import io
 import os
-import re
 from pathlib import Path
 
 import datasets
 import fsspec
 import httpx
 import pyarrow as pa
-from datasets.data_files import DataFilesDict, DataFilesList
 from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
-from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
 from huggingface_hub import HfApi
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from colorization.errors import one_line
 from colorization.files import IMAGE_SUFFIXES
+from colorization.in_memory import open_picture
+from colorization.photo import ImageError
+
+from .image_folder import SPLITS, load_image_folder, text_of
 
 CONVERTED = "refs/convert/parquet"  # the branch on which the Hub keeps `config/split/0000.parquet` of every data set
 IMAGE_COLUMNS = ("image", "img", "jpg", "png", "webp", "picture")  # in order of preference
-SPLITS = ("train", "validation", "test")
-# What a folder that holds a split is called, a number after it allowed (`val2017`).
-_SPLIT_FOLDERS = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev"),
-    "test": ("test", "testing", "eval", "evaluation"),
-}
+CAPTION_COLUMNS = ("caption", "text")  # in order of preference
 # Pillow's plain raster formats: others start programs, or draw what is no photograph.
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF", "JPEG2000")
 
@@ -51,7 +46,8 @@ def load_source(
 
     Args:
         source: one of
-            - a folder of images, with or without folders per class or per split (`train/`, `validation/`, ...),
+            - a folder of images, with or without folders per class or per split (`train/`, `validation/`, ...), see
+              `train.image_folder`,
             - a folder of parquet files, the Hub's layout (`data/train-*.parquet`, README.md) included,
             - a parquet file or glob; the split is the file name up to the first "-" if that is train, validation or
               test, else "train",
@@ -118,15 +114,9 @@ def open_photo(data: bytes) -> Image.Image:
         UnreadablePhoto: it is damaged, or of no format that photographs have.
     """
     try:
-        image = Image.open(io.BytesIO(data), formats=_FORMATS)
-        image.load()
-    except MemoryError:  # no fault of the photograph
-        raise
-    except UnidentifiedImageError as error:
-        raise UnreadablePhoto(f"not an image of a known kind ({', '.join(_FORMATS)})") from error
-    except Exception as error:  # the decoders raise whatever they stumble over in a damaged file
-        raise UnreadablePhoto(one_line(error)) from error
-    return image
+        return open_picture(io.BytesIO(data), _FORMATS)
+    except ImageError as error:
+        raise UnreadablePhoto(str(error)) from error
 
 
 def read_photo(cell: dict, place: str) -> tuple[bytes, Image.Image]:
@@ -152,6 +142,11 @@ def file_name(cell: dict, place: str) -> str:
     if path is None:
         return place
     return path if cell.get("bytes") is None or not place else f"{path} in {place}"
+
+
+def own_caption(row: dict) -> str:
+    """What a row of a data set says is in its photograph, under one of the usual names; "" if nothing."""
+    return next((text for name in CAPTION_COLUMNS if (text := text_of(row.get(name)))), "")
 
 
 # Local
@@ -190,13 +185,8 @@ def _load_folder(folder: Path, config: str | None, streaming: bool) -> Source:
         raise ValueError(f"`config` {config!r} is no folder in {str(folder)!r}")
     if not any(Path(file).suffix.lower() in IMAGE_SUFFIXES for file in files):
         raise ValueError(f"source {str(folder)!r} holds neither images nor parquet files")
-    by_split = _split_files(
-        folder, [file for file in files if not _is_hidden(Path(file).relative_to(folder.absolute()))]
-    )
-    try:
-        return _load_images(by_split, streaming)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"source {str(folder)!r}: {one_line(error)}") from error
+    splits = load_image_folder(folder.absolute(), map(Path, files))
+    return {name: split.to_iterable_dataset() for name, split in splits.items()} if streaming else splits
 
 
 def _load_tables(folder: Path, config: str | None, streaming: bool) -> Source:
@@ -209,45 +199,6 @@ def _load_tables(folder: Path, config: str | None, streaming: bool) -> Source:
         return datasets.load_dataset("parquet", data_files=by_split, streaming=streaming)
     except (OSError, ValueError) as error:
         raise ValueError(f"source {str(folder)!r}: {one_line(error)}") from error
-
-
-class _ImageFolder(ImageFolder):
-    """That of `datasets`, with the formats that it leaves out without a word."""
-
-    EXTENSIONS = sorted({*ImageFolder.EXTENSIONS, *IMAGE_SUFFIXES})
-
-
-def _load_images(by_split: dict[str, list[str]], streaming: bool) -> Source:
-    """A folder of images, of which it is known which file is in which split.
-
-    `load_dataset` would take the files' names for patterns, and words in them for splits.
-    """
-    changed = {name: [(str(os.path.getmtime(file)),) for file in files] for name, files in by_split.items()}
-    files = {name: DataFilesList(files, changed[name]) for name, files in by_split.items()}
-    builder = _ImageFolder(data_files=DataFilesDict(files))
-    if streaming:
-        return builder.as_streaming_dataset()
-    builder.download_and_prepare()
-    return builder.as_dataset()
-
-
-def _split_files(folder: Path, files: list[str]) -> dict[str, list[str]]:
-    """Files by split, by the folders' names if all images are in folders that are called like splits."""
-    splits = {file: _split_of_folder(Path(file).relative_to(folder.absolute())) for file in files}
-    if any(splits[file] is None for file in files if Path(file).suffix.lower() in _ImageFolder.EXTENSIONS):
-        return {"train": files}  # such a word is then the name of a class, or in a title
-    return {name: chosen for name in SPLITS if (chosen := [file for file in files if splits[file] == name])}
-
-
-def _split_of_folder(file: Path) -> str | None:
-    """The split by the name of the first folder on a file's way that is called like one."""
-    words = (re.fullmatch(r"([a-z]+)[-._ ]?\d*", part.lower()) for part in file.parts[:-1])
-    found = (name for word in words if word for name, names in _SPLIT_FOLDERS.items() if word[1] in names)
-    return next(found, None)
-
-
-def _is_hidden(file: Path) -> bool:
-    return any(part.startswith(".") for part in file.parts) or any(part.startswith("__") for part in file.parts[:-1])
 
 
 # Hub

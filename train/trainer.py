@@ -4,6 +4,7 @@ What is particular to one kind of training is a :class:`Trainer`: which model is
 is asked for, and how it is saved.
 """
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import ClassVar, Generic
 from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
 
+from colorization.command_line import stoppable, stopped_status
 from colorization.errors import one_line
 
 from .config import ObjectiveConfig, Training
@@ -183,9 +185,12 @@ def run_command(kind: type[Trainer[Training]], description: str, argv: list[str]
         if options.dry_run:
             dry_run(kind, config)
             return
-        folder = run(kind, config, options.resume)
+        with stoppable():
+            folder = run(kind, config, options.resume)
         if PartialState().is_main_process:
             print(f"saved {folder}")
+    except KeyboardInterrupt as stop:
+        sys.exit(stopped_status(stop))
     except TrainingStopped as error:
         fail(str(error), status=1)
     except (ValueError, OSError, ImportError) as error:

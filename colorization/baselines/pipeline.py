@@ -9,6 +9,7 @@ from diffusers import DiffusionPipeline
 
 from .. import __version__
 from ..batching import batches_of_one_shape, model_size, one_per_image
+from ..computation import computations
 from ..errors import ColorizationWarning
 from ..hints import HintField
 from ..jobs import (
@@ -125,11 +126,23 @@ class BaselinePipeline(DiffusionPipeline):
                 view.guide,
                 self._describe(color_scale, own, view.hints),
                 view.hints,
+                computation,
             )
-            for chroma, (view, own) in zip(chromas, jobs, strict=True)
+            for chroma, (view, own), computation in zip(
+                chromas, jobs, computations(self, self.model, batches), strict=True
+            )
         ]
         settings = [prediction.settings for prediction in predictions]
         return output(predictions, settings, photos, output_type, return_dict)
+
+    def expected_settings(
+        self, color_scale: float | None = None, seed: int | None = None, hints: Sequence = (), **ignored
+    ) -> dict:
+        """What results of a call with these arguments will say of themselves, see `jobs.expected_settings`."""
+        scale = self.config.default_color_scale if color_scale is None else color_scale
+        described = self._describe(scale, self.config.default_seed if seed is None else seed, None)
+        described["hints"] = [hint.as_list() for hint in hints]
+        return {name: value for name, value in described.items() if name != "software"}
 
     def _describe(self, color_scale: float, seed: int, hints: HintField | None) -> dict:
         return {

@@ -43,6 +43,7 @@ STUDIES = {
     "scale": Study("scale", "what metrics of thousands of pictures cost", "docs/results.md"),
     "checkpoints": Study("checkpoints", "from which checkpoint the model ships", "docs/embedded-model.md"),
     "color-scale": Study("color_scale", 'what color_scale="auto" is worth', "docs/use.md"),
+    "unchanged": Study("unchanged", "whether anything but color is changed", "docs/use.md"),
     "speed": Study("speed", "speed and memory of the shipped model on this machine", "README.md"),
     "soak": Study("soak", "hundreds of requests to the demo at once"),
     "sheet": Study("sheets", "draw inputs, results and originals side by side"),

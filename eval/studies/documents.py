@@ -27,6 +27,7 @@ from . import (
     seeds,
     shipped,
     speed,
+    unchanged,
 )
 from .ledger import Entry, read_entries
 from .paired import NO_DIFFERENCE
@@ -258,7 +259,10 @@ PAGES: dict[str, Callable[[Path], str | None]] = {
 }
 TABLES: dict[str, dict[str, Callable[[Path], str]]] = {
     "README.md": {"benchmark": lambda ledger: speed.render_table(read_entries(speed.STUDY, ledger))},
-    "docs/use.md": {"color-scale": lambda ledger: color_scale.show(read_entries(color_scale.STUDY, ledger))},
+    "docs/use.md": {
+        "color-scale": lambda ledger: color_scale.show(read_entries(color_scale.STUDY, ledger)),
+        "unchanged": lambda ledger: unchanged.show(read_entries(unchanged.STUDY, ledger)),
+    },
     "docs/embedded-model.md": {
         "comparison": lambda ledger: checkpoints.render_tables(read_entries(checkpoints.STUDY, ledger)),
         "knowledge": lambda ledger: knowledge.render_table(read_entries(knowledge.STUDY, ledger)),

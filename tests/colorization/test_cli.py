@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import naming_pipeline, random_photo
+from conftest import naming_pipeline, random_photo, results
 from PIL import Image
 
-from colorization import batch_run, loading
+from colorization import batch_run
 from colorization.cli import main
 from colorization.files import Report, Task
 from colorization.image_io import read_settings
@@ -18,16 +18,7 @@ from colorization.image_io import read_settings
 FAST = ["--steps", "1", "--device", "cpu"]
 
 
-@pytest.fixture(autouse=True)
-def loaded_once(embedded, monkeypatch):
-    """The shipped model is loaded once for all commands of this process."""
-    load = loading.load_pipeline
-
-    def load_or_reuse(model, **settings):
-        shipped = model is None and settings == {"adapter": None, "device": "cpu"}
-        return embedded if shipped else load(model, **settings)
-
-    monkeypatch.setattr(loading, "load_pipeline", load_or_reuse)
+pytestmark = pytest.mark.usefixtures("loaded_once")
 
 
 @pytest.fixture
@@ -48,10 +39,6 @@ def run(*arguments: str | Path) -> int:
         return main([str(argument) for argument in arguments])
     except SystemExit as stop:
         return stop.code
-
-
-def results(folder: Path) -> set[str]:
-    return {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
 
 
 def test_help_shows_examples_and_loads_nothing_heavy():

@@ -30,7 +30,8 @@ PICTURE = Image.fromarray(COLORS)
 LUMA = np.asarray(PICTURE.convert("L"))
 SRGB_PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 SETTINGS = {"prompt": 'a café <b>&amp;</b> ]]> "quoted" \x01', "steps": 8, "model": {"revision": None, "scale": 1.5}}
-FORMATS = ["jpg", "png", "webp"]
+FORMATS = ["jpg", "png", "webp", "tiff"]
+SIXTEEN_BITS = ("png", "tiff")
 
 
 def luma_of(rgb: np.ndarray) -> np.ndarray:
@@ -152,15 +153,6 @@ def test_transparent_palette(tmp_path, suffix):
     opaque = COLUMNS % 3 != 1
     assert (result.alpha == np.where(opaque, 255, 0)).all()
     assert (result.luma[COLUMNS % 3 == 0] == 18).all() and (result.luma[COLUMNS % 3 == 2] == 255).all()
-
-
-def test_only_the_first_page_or_frame_is_read(tmp_path):
-    other = Image.new("RGB", PICTURE.size, "red")
-    PICTURE.save(tmp_path / "pages.tiff", save_all=True, append_images=[other])
-    gray = Image.fromarray(LUMA)
-    gray.save(tmp_path / "frames.gif", save_all=True, append_images=[other.convert("L")])
-    assert difference(read_image(tmp_path / "pages.tiff").luma, LUMA) == 0
-    assert difference(read_image(tmp_path / "frames.gif").luma, LUMA) == 0
 
 
 def test_the_suffix_does_not_matter(tmp_path):
@@ -621,7 +613,9 @@ def test_torch_is_not_imported():
 # --- writing -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("suffix", "tolerance"), [("png", 0), ("jpg", 8), ("jpeg", 8), ("webp", 24), ("PNG", 0)])
+@pytest.mark.parametrize(
+    ("suffix", "tolerance"), [("png", 0), ("jpg", 8), ("jpeg", 8), ("webp", 0), ("tiff", 0), ("PNG", 0)]
+)
 def test_written_pixels(tmp_path, suffix, tolerance):
     path = tmp_path / f"out.{suffix}"
     write_image(path, COLORS)
@@ -639,8 +633,8 @@ def test_16_bits_are_rounded_to_8(tmp_path, suffix):
         tmp_path / f"flat.{suffix}", ((pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8), quality=100
     )
     deep, flat = (pyvips.Image.new_from_file(str(tmp_path / f"{name}.{suffix}")) for name in ("deep", "flat"))
-    assert deep.format == ("ushort" if suffix == "png" else "uchar")
-    expected = pixels if suffix == "png" else flat.numpy()
+    assert deep.format == ("ushort" if suffix in SIXTEEN_BITS else "uchar")
+    expected = pixels if suffix in SIXTEEN_BITS else flat.numpy()
     assert difference(deep.numpy(), expected) == 0
 
 
@@ -663,7 +657,7 @@ def test_arrays_of_any_layout_are_written(tmp_path, array):
 def test_alpha_is_kept_or_laid_over_white(tmp_path, pixels, alpha):
     for suffix in FORMATS:
         write_image(tmp_path / f"out.{suffix}", pixels, photo(alpha), quality=100)
-    for suffix in ("png", "webp"):
+    for suffix in ("png", "webp", "tiff"):
         result = read_image(tmp_path / f"out.{suffix}").alpha
         assert difference(result, ALPHA.astype(int) * (257 if result.dtype == np.uint16 else 1)) == 0
     opacity = ALPHA[..., None] / 255
@@ -709,7 +703,7 @@ def test_exif_is_kept_upright_and_without_thumbnail(tmp_path, suffix):
     assert (exif[0x010F], exif[0x010E], exif[0x0112]) == ("Maker", "Grandmother, 1931", 1)
     assert (details[0x9003], details[0xA001], details[0xA002]) == ("1931:05:04 10:00:00", 1, HEIGHT)
     assert details[0x927C] == b"NOTE" * 9 and exif.get_ifd(0x8825)[1] == "N"
-    assert not thumbnail_of(source.exif) and not thumbnail_of(image.info["exif"])
+    assert not thumbnail_of(source.exif) and not exif.get_ifd(ExifTags.IFD.IFD1)
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
@@ -765,14 +759,13 @@ def test_files_without_settings(tmp_path):
 @pytest.mark.parametrize(
     ("name", "pixels", "options", "message"),
     [
-        ("out.tiff", COLORS, {}, r"'\.tiff', only \.jpg, \.jpeg, \.png, \.webp"),
+        ("out.gif", COLORS, {}, r"'\.gif', only \.jpg, \.jpeg, \.png, \.webp, \.tif, \.tiff"),
         ("out", COLORS, {}, "only .jpg"),
         ("no/such/folder/out.png", COLORS, {}, "No such file or directory"),
         ("taken.png", COLORS, {}, "directory"),
         ("out.webp", np.zeros((1, 20_000, 3), np.uint8), {}, "cannot be written .*too large"),
         ("out.jpg", np.zeros((70_000, 1, 3), np.uint8), {}, "cannot be written .*65500"),
         ("out.jpg", COLORS, {"quality": 0}, r"quality must be in \[1, 100\], got 0"),
-        ("out.jpg", COLORS, {"settings": {"prompt": "x" * 70_000}}, "do not fit a JPEG"),
         ("out.png", COLORS, {"settings": {"prompt": object()}}, "cannot be written as JSON"),
         ("out.png", COLORS, {"settings": {"scale": float("nan")}}, "cannot be written as JSON"),
         ("out.png", LUMA, {}, r"shape \(H, W, 3\), got \(36, 52\)"),
@@ -809,7 +802,7 @@ def test_written_files_have_ordinary_permissions(tmp_path):
 def test_reading_and_writing_in_many_threads(tmp_path):
     def round_trip(index: int) -> bool:
         pixels = np.roll(COLORS, index, axis=1)
-        path = tmp_path / f"{index}.{FORMATS[index % 3]}"
+        path = tmp_path / f"{index}.{FORMATS[index % len(FORMATS)]}"
         write_image(path, pixels, settings={"index": index})
         with pytest.raises(ImageError, match=f"gone-{index}"):
             read_image(tmp_path / f"gone-{index}.png")

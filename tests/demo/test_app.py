@@ -156,6 +156,12 @@ def test_bad_input_gives_one_line(client, demo_cache, example_files, tmp_path):
         assert "\n" not in shown and "<b>" not in shown and str(demo_cache) not in shown
 
 
+@pytest.mark.parametrize("name", ["steps", "guidance_scale", "color_scale", "variants", "model", "hints"])
+def test_nulls_are_refused_by_name(client, example_files, name):
+    with pytest.raises(AppError, match=f"`{name}` must not be null"):
+        colorize(client, example_files[0], **{name: None})
+
+
 def test_too_many_pixels_are_refused(client, tmp_path):
     path = tmp_path / "huge.png"
     Image.new("1", (10_001, 10_000)).save(path)

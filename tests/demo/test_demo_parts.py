@@ -3,6 +3,7 @@
 import base64
 import platform
 import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -23,7 +24,7 @@ from test_captioning import blip_folder  # noqa: F401 (a fixture)
 import app
 from colorization.errors import ColorizationWarning
 from colorization.image_io import read_image, read_settings
-from colorization.photo import ImageError, Photo
+from colorization.photo import RAISE_LIMIT, ImageError, Photo
 from colorization.prediction import ChromaPrediction
 from demo import captions, inputs, messages, rendering, visits
 from demo.batch_tab import BatchHandler
@@ -301,9 +302,37 @@ def test_nothing_is_written_for_a_visit_that_is_over(tmp_path, monkeypatch):
 
 
 def test_messages_name_the_file_but_not_its_folder():
-    assert on_page(ImageError("/tmp/x/<b>.jpg: too large; raise it with max_pixels"), "/tmp/x/<b>.jpg") == (
+    assert on_page(ImageError(f"/srv/x/<b>.jpg: too large; {RAISE_LIMIT}"), "/srv/x/<b>.jpg") == (
         "&lt;b&gt;.jpg: too large"
     )
+    folder = tempfile.gettempdir()
+    assert on_page(f"{folder}/gradio/visit-12/ab/a b.jpg: not like {folder}/c.png") == "a b.jpg: not like c.png"
+
+
+def test_a_refusal_of_the_page_is_told_as_it_is():
+    with pytest.raises(gr.Error) as caught, problems_on_page():
+        raise gr.Error("More than 100 files.", print_exception=False)
+    assert caught.value.message == "More than 100 files." and not caught.value.print_exception
+
+
+def test_an_error_that_nobody_foresaw_is_told_as_such():
+    with pytest.raises(gr.Error, match="unexpected KeyError: 'x'") as caught, problems_on_page():
+        raise KeyError("x")
+    assert caught.value.print_exception  # in the server's log
+
+
+@pytest.mark.parametrize("name", ["prompt", "steps", "color_scale", "hints", "model", "file_format", "variants"])
+def test_nulls_are_refused_by_name(color, example_files, name):
+    with pytest.raises(gr.Error, match=f"`{name}` must not be null"):
+        color.colorize(str(example_files[0]), request=request(), **{"prompt": ""} | DEFAULTS | {name: None})
+
+
+@pytest.mark.parametrize("port", ["abc", "", "0", "65536", "-1", "\u0667"])
+def test_what_is_no_port_is_refused(port, capsys, monkeypatch):
+    monkeypatch.setenv("GRADIO_SERVER_PORT", port)
+    assert app.main() == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: GRADIO_SERVER_PORT must be a number from 1 to 65535") and error.count("\n") == 1
 
 
 def test_one_request_at_a_time(embedded, example_files):

@@ -11,7 +11,8 @@ import pytest
 from conftest import EXAMPLES
 from PIL import Image
 
-from eval.photos import NamedPhoto, is_validation, list_photos, load_photos, photo_seed, set_name
+from colorization.errors import ColorizationWarning
+from eval.photos import NamedPhoto, decode, is_validation, list_photos, load_photos, photo_seed, set_name
 
 
 def encode(image: Image.Image) -> bytes:
@@ -126,3 +127,33 @@ def test_labels_of_listed_photographs(photo_folder, parquet):
     assert {source.label for source in list_photos(f"parquet:{parquet}/*.parquet").sources} == {"noise"}
     pyarrow.parquet.write_table(pyarrow.table({"image": [b"x"], "label": [7]}), parquet / "number.parquet")
     assert [source.label for source in list_photos(f"parquet:{parquet}/number.parquet").sources] == [""]
+
+
+def test_every_kind_of_photograph_is_listed_and_what_is_left_out_is_named(tmp_path):
+    picture = Image.fromarray(np.tile(np.linspace(0, 255, 16, dtype=np.uint8), (8, 1)))
+    for name in ("a.tif", "b.avif", "c.GIF", "d.bmp", "e.jpe"):
+        picture.save(tmp_path / name)
+    for name in ("._a.tif", "f.heic", "notes.txt"):
+        (tmp_path / name).write_bytes(b"?")
+    with pytest.warns(ColorizationWarning, match=r"left out: 1 \.heic file") as caught:
+        photos = list_photos(f"imagefolder:{tmp_path}")
+    assert [source.id for source in photos.sources] == ["a", "b", "c", "d", "e"] and len(caught) == 1
+    for source in photos.sources:
+        assert abs(source.load().pixels()[..., 0].astype(int) - np.asarray(picture)).max() < 12
+
+
+def test_sixteen_bits_are_scaled_to_eight(tmp_path):
+    levels = np.arange(0, 65536, 257, dtype=np.uint16).reshape(16, 16)
+    Image.fromarray(levels).save(tmp_path / "a.tif")
+    np.testing.assert_array_equal(decode(tmp_path / "a.tif")[..., 1], levels // 257)
+
+
+@pytest.mark.parametrize("suffix", ["png", "avif"])
+def test_whatever_a_decoder_stumbles_over_is_one_line_with_the_name(tmp_path, suffix):
+    buffer = io.BytesIO()
+    Image.effect_noise((40, 40), 60).save(buffer, suffix)
+    damaged = buffer.getvalue().replace(b"IDAT", b"IDAX").replace(b"iloc", b"free")
+    (tmp_path / f"a.{suffix}").write_bytes(damaged)
+    with pytest.raises(ValueError, match=f"a.{suffix}: cannot be decoded: ") as caught:
+        decode(tmp_path / f"a.{suffix}")
+    assert "\n" not in str(caught.value)

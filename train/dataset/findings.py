@@ -11,6 +11,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from colorization.captioning import load_captioner
+from colorization.errors import explain
 
 from ..sources import UnreadablePhoto, image_bytes, open_photo
 from .measures import Filters, measure, upright
@@ -75,6 +76,10 @@ def find_measures(data: bytes, key: str, findings: Findings) -> tuple[dict, Imag
             measures = measure(photo)
         except UnreadablePhoto as error:
             measures = {"error": error.cause}
+        except MemoryError:  # no fault of the photograph
+            raise
+        except Exception as error:  # nor is one photograph worth the run
+            measures, photo = {"error": explain(error)}, None
         findings.add(MEASURES, {key: measures})
     return measures, photo
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from colorization.captioning import CAPTION_MODELS
 from colorization.color_words import compose_caption
 
-from ..sources import Source, UnreadablePhoto, file_name, image_bytes, open_photo
+from ..sources import Source, UnreadablePhoto, file_name, image_bytes, open_photo, own_caption
 from .findings import MEASURES, Findings, find_measures, key_of
 from .forms import draw_caption
 from .measures import Counts, Filters, upright
@@ -74,8 +74,7 @@ class Captions:
 
     def of(self, row: dict, key: str, label: str, findings: Findings) -> tuple[str, str]:
         """Caption of a row and what made it."""
-        own = row.get("caption")
-        own = own if isinstance(own, str) else ""
+        own = own_caption(row)
         if not self.model and not self.palette and not self.forms:
             return (own, "source") if own else ("", NO_CAPTIONER)
         caption = findings.get(key, self.model) if self.model else None
