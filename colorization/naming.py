@@ -20,6 +20,7 @@ from torch import nn
 
 from .color_words import COLOR_WORDS
 
+_VIVID = ("red", "orange", "yellow", "green", "blue", "purple", "pink")
 _MAJORITY = 0.5  # share of its kind's probability from which on a thing is called by its own name
 _COLOR_WORD = re.compile(rf"\b(?:{'|'.join(COLOR_WORDS)})\b")
 
@@ -58,6 +59,11 @@ class Sighting:
     colors: tuple[str, ...]
     background: str
     probability: float
+
+    @property
+    def vivid(self) -> bool:
+        """Whether its most telling color is one that a careful guess would not dare."""
+        return self.colors[:1] != () and self.colors[0] in _VIVID
 
     @property
     def prompt(self) -> str:
@@ -158,10 +164,19 @@ class NamingHead(ModelMixin, ConfigMixin):
         width (`int`): channels before pooling.
         classes (`int`): things told apart.
         threshold (`float`): probability from which on a thing is said; fitted together with the weights.
+        known_chroma (`float`, *optional*): mean chroma in the middle of the first guess, in CIELAB, from which on the
+            colors are known without words. Below it a vivid thing's usual color becomes the prompt; None is always.
     """
 
     @register_to_config
-    def __init__(self, in_channels: int = 320, width: int = 1280, classes: int = 1000, threshold: float = 0.5):
+    def __init__(
+        self,
+        in_channels: int = 320,
+        width: int = 1280,
+        classes: int = 1000,
+        threshold: float = 0.5,
+        known_chroma: float | None = None,
+    ):
         super().__init__()
         self.conv = nn.Conv2d(in_channels, width, 1)
         self.classifier = nn.Linear(width, classes)
@@ -178,3 +193,17 @@ class NamingHead(ModelMixin, ConfigMixin):
     def sightings(self, stage: torch.Tensor) -> list[Sighting | None]:
         """What is seen in each photograph of a batch; None where nothing is worth saying."""
         return [see(row, self.config.threshold) for row in self(stage).tolist()]
+
+    def helps(self, sighting: Sighting | None, chroma: torch.Tensor) -> bool:
+        """Whether a thing's usual color says more than the first guess, whose a* and b* are `(2, h, w)`."""
+        if sighting is None or not sighting.prompt:
+            return False
+        limit = self.config.known_chroma
+        return limit is None or (sighting.vivid and middle_chroma(chroma) < limit)
+
+
+def middle_chroma(chroma: torch.Tensor) -> float:
+    """Mean chroma of the inner three fifths of a*, b* `(2, h, w)`, along each side."""
+    height, width = chroma.shape[-2:]
+    inner = chroma[:, height // 5 : height - height // 5, width // 5 : width - width // 5]
+    return inner.norm(dim=0).mean().item()

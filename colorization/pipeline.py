@@ -45,7 +45,7 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
     r"""
     Text-guided colorization by cold diffusion: the latent walks from gray to color, the luminance stays the input's.
 
-    UNets with 4 input channels see the current latent; those with 8 see it together with the gray latent.
+    UNets with 4 input channels see the current latent; wider ones also the gray latent, and what the encoder knows.
 
     Args:
         vae ([`AutoencoderKL`] or [`AutoencoderTiny`]): encodes gray pictures, decodes colored latents.
@@ -54,13 +54,11 @@ class ColorizationPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         unet ([`UNet2DConditionModel`]): predicts color from the latent, the severity and the prompt.
         scheduler ([`ColdDiffusionScheduler`]): degradation, parameterisation and samplers.
         vividness ([`VividnessModel`], *optional*): predicts how colorful a photograph was, for `color_scale="auto"`.
-        semantic_encoder ([`SemanticEncoder`], *optional*): makes a first guess of the colors, from which the walk
-            starts.
-        naming_head ([`NamingHead`], *optional*): says what the semantic encoder sees, for photographs without prompt.
+        semantic_encoder ([`SemanticEncoder`], *optional*): makes a first guess of the colors.
+        naming_head ([`NamingHead`], *optional*): says what the encoder sees, for photographs without prompt.
         default_num_inference_steps, default_guidance_scale, default_color_scale, default_negative_prompt,
         default_sampler, default_seed, default_batch_size:
-            used where the call says None. They belong to the checkpoint and are saved with it; the values here are
-            those of the Stable Diffusion 2.1 recipe.
+            used where the call says None, saved with the checkpoint; here those of the Stable Diffusion 2.1 recipe.
         resolution (`int`): square root of the pixel area that the model works at.
         color_scale_space (`str`): where the color scale acts, `"latent"` (Diffusing Colors) or `"chroma"` (decoded).
         final (`str`): what is decoded, the last `"prediction"` (Diffusing Colors) or the last `"state"`.

@@ -29,6 +29,7 @@ class Wording:
         understood: features and chroma that the semantic encoder gives for the photograph, where it has looked
             already; of a batch of 1.
         declined: whether the model could have said what it sees, but was not to.
+        helps: whether the usual colors of what is seen become the prompt.
     """
 
     asked: str = ""
@@ -39,6 +40,7 @@ class Wording:
     sighting: Sighting | None = None
     understood: SemanticOutput | None = None
     declined: bool = False
+    helps: bool = False
 
     @property
     def steers(self) -> bool:
@@ -123,14 +125,16 @@ def _look(pipeline: "ColorizationPipeline", photos: Sequence[Photo]) -> list[Wor
     One by one, so that what is said of a photograph does not depend on what is beside it; all by one network before
     the other, for they may have to take turns on the device.
     """
+    head = pipeline.naming_head
     outputs = [pipeline.semantic_encoder(_luma(pipeline, photo)) for photo in photos]
-    return [
-        Wording(
-            sighting=pipeline.naming_head.sightings(output.coarse)[0],
-            understood=SemanticOutput(features=output.features, chroma=output.chroma),  # the rest is large
+    wordings = []
+    for output in outputs:
+        sighting = head.sightings(output.coarse)[0]
+        understood = SemanticOutput(features=output.features, chroma=output.chroma)  # the rest is large
+        wordings.append(
+            Wording(sighting=sighting, understood=understood, helps=head.helps(sighting, output.chroma[0]))
         )
-        for output in outputs
-    ]
+    return wordings
 
 
 def _luma(pipeline: "ColorizationPipeline", photo: Photo) -> "torch.Tensor":
@@ -145,11 +149,11 @@ def _put_words(
     text, notes = prompt.prompt, [*prompt.notes, *unwanted.notes]
     if prompt.avoided and settings.guidance_scale == 1:
         notes.append("a negative prompt has no effect at a guidance scale of 1")
-    if seen.sighting is not None and settings.num_inference_steps == 0:
-        notes.append(seen.sighting.sentence)  # the first guess takes no prompt
-    elif seen.sighting is not None:
+    if seen.helps and settings.num_inference_steps > 0:  # the first guess takes no prompt
         text = seen.sighting.prompt
         notes.append(f"{seen.sighting.sentence}; colored as “{text}”")
+    elif seen.sighting is not None:
+        notes.append(seen.sighting.sentence)
     return replace(
         seen,
         asked=asked,
