@@ -79,7 +79,11 @@ def name_colors(rgb: np.ndarray) -> np.ndarray:
     Returns:
         Indices into `COLOR_WORDS`, int64 `(...)`.
     """
-    lightness, chroma, hue = np.moveaxis(srgb_to_oklch(rgb), -1, 0)
+    return _name_oklch(srgb_to_oklch(rgb))
+
+
+def _name_oklch(oklch: np.ndarray) -> np.ndarray:
+    lightness, chroma, hue = np.moveaxis(oklch, -1, 0)
     light, dark = lightness >= 0.85, lightness < 0.5
 
     def hues(start: float, end: float) -> np.ndarray:
@@ -119,7 +123,11 @@ def _between(hue: np.ndarray, start: float, end: float) -> np.ndarray:
 
 def in_shade(rgb: np.ndarray, shade: str) -> np.ndarray:
     """Which pixels a word of `SHADES` fits: bool `(...)` of uint8 `(..., 3)`. No pixel fits two."""
-    lightness, chroma, hue = np.moveaxis(srgb_to_oklch(rgb), -1, 0)
+    return _in_shade(srgb_to_oklch(rgb), shade)
+
+
+def _in_shade(oklch: np.ndarray, shade: str) -> np.ndarray:
+    lightness, chroma, hue = np.moveaxis(oklch, -1, 0)
     (darkest, lightest), (dullest, purest), (start, end) = SHADES[shade]
     fits = (darkest <= lightness) & (lightness < lightest) & (dullest <= chroma) & (chroma < purest)
     return fits & _between(hue, start, end)
@@ -132,12 +140,11 @@ def main_color(rgb: np.ndarray, weights: np.ndarray | None = None) -> str:
         rgb: uint8 `(..., 3)`, at least one pixel.
         weights: how much each pixel counts, `(...)`, not negative; None counts all alike.
     """
-    return COLOR_WORDS[int(_shares(rgb, weights).argmax())]
+    return COLOR_WORDS[int(_shares(name_colors(rgb), weights).argmax())]
 
 
-def _shares(rgb: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
-    """Share of each word in the pixels' weight; sums to 1."""
-    names = name_colors(rgb)
+def _shares(names: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    """Share of each word, by its number, in the pixels' weight; sums to 1."""
     if weights is not None and np.shape(weights) != names.shape:
         raise ValueError(f"`weights` must have shape {names.shape}, got {np.shape(weights)}")
     counts = np.bincount(
@@ -181,20 +188,22 @@ def photo_colors(image: Image.Image) -> PhotoColors:
     # A picture of few pixels may have none beyond the limit: then its outermost ones are the border.
     distance = np.maximum(y, x)
     border = distance >= min(_BORDER, distance.max())
-    background = _shares(rgb, border)
+    oklch = srgb_to_oklch(rgb)
+    names = _name_oklch(oklch)
+    background = _shares(names, border)
 
-    vividness = np.clip(srgb_to_oklch(rgb)[..., 1] / _VIVID_CHROMA, _GRAY_WEIGHT, 1)
+    vividness = np.clip(oklch[..., 1] / _VIVID_CHROMA, _GRAY_WEIGHT, 1)
     middle = np.exp(-(y**2 + x**2) / (2 * _CENTER_SPREAD**2)) * vividness
-    scores = _shares(rgb, middle) - _CONTRAST * background
+    scores = _shares(names, middle) - _CONTRAST * background
     return PhotoColors(
-        _with_shade(rgb, int(scores.argmax()), middle), _with_shade(rgb, int(background.argmax()), border)
+        _with_shade(oklch, int(scores.argmax()), middle * (names == scores.argmax())),
+        _with_shade(oklch, int(background.argmax()), border * (names == background.argmax())),
     )
 
 
-def _with_shade(rgb: np.ndarray, word: int, weights: np.ndarray) -> tuple[str, ...]:
-    """A basic word by its number, and the shade that has most of its pixels' weight, if enough."""
-    weights = weights * (name_colors(rgb) == word)
-    shares = {shade: weights[in_shade(rgb, shade)].sum() for shade in SHADES}
+def _with_shade(oklch: np.ndarray, word: int, weights: np.ndarray) -> tuple[str, ...]:
+    """A basic word by its number, and the shade that has most of the weight of its pixels, if enough."""
+    shares = {shade: weights[_in_shade(oklch, shade)].sum() for shade in SHADES}
     shade = max(shares, key=shares.get)
     return (COLOR_WORDS[word], *([shade] if shares[shade] > _SHADE_SHARE * weights.sum() else []))
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from colorization import naming
 from colorization.color_words import COLOR_WORDS
-from colorization.naming import NamingHead, see, usual_colors, usual_prompt
+from colorization.naming import NamingHead, Sighting, middle_chroma, see, usual_colors, usual_prompt
 from colorization.semantic import SemanticEncoder
 from train.backbone import NAME, imagenet_weights
 from train.naming import Looks, calibrate, fit, imagenet_head, judge, label_classes, main, table
@@ -251,3 +251,18 @@ class TestFitting:
         assert main([*settings, "--output", str(tmp_path / "out"), "--count", "10", "--threshold", "0.6"]) == 0
         assert (tmp_path / "out" / "naming.json").exists()
         assert NamingHead.from_pretrained(tmp_path / "out" / "model").config.threshold == 0.6
+
+
+def test_only_vivid_things_are_said_where_the_guess_is_dull():
+    head = NamingHead(4, 8, known_chroma=10.0)
+    dull, vivid = torch.full((2, 5, 5), 1.0), torch.full((2, 5, 5), 20.0)
+    macaw, bear = Sighting("macaw", ("red", "blue"), "", 0.9), Sighting("bear", ("brown",), "", 0.9)
+    assert head.helps(macaw, dull) and not head.helps(macaw, vivid)
+    assert not head.helps(bear, dull) and not head.helps(None, dull)
+    assert NamingHead(4, 8).helps(bear, vivid)  # without a limit everything is said
+
+
+def test_the_middle_is_what_counts():
+    chroma = torch.zeros(2, 10, 10)
+    chroma[:, 2:8, 2:8] = 3.0
+    assert middle_chroma(chroma) == pytest.approx(3 * 2**0.5)

@@ -65,6 +65,19 @@ class TestAutomaticPrompt:
         finally:
             pipeline.naming_head.register_to_config(threshold=0.5)
 
+    def test_what_the_first_guess_colors_already_is_noted_and_not_said(self, pipeline):
+        declined, said = pipeline(random_photo(), auto_prompt=False), pipeline(random_photo())
+        try:
+            pipeline.naming_head.register_to_config(known_chroma=0.0)
+            known = pipeline(random_photo())
+            pipeline.naming_head.register_to_config(known_chroma=1000.0)
+            dull = pipeline(random_photo())
+        finally:
+            pipeline.naming_head.register_to_config(known_chroma=None)
+        assert known.notes == [[NOTE.partition(";")[0]]] and "encoded_prompt" not in known.settings[0]
+        assert np.array_equal(pixels(known), pixels(declined))
+        assert dull.notes == said.notes and np.array_equal(pixels(dull), pixels(said))
+
     def test_a_batch_is_colored_as_each_alone(self, pipeline):
         photos = [random_photo(), random_photo(seed=2), random_photo(40, 40)]
         together = pipeline(photos, prompt=["", "blue", ""], seed=[1, 2, 3])
