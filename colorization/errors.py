@@ -1,11 +1,11 @@
 """Errors and warnings that users of the library may want to catch; importing them loads nothing else."""
 
+import os
 import traceback
-from pathlib import Path
 
 # Errors whose text says what is wrong. All others are faults of this program.
 _FORESEEN = (OSError, ValueError, RuntimeError, MemoryError)
-_PROJECT = Path(__file__).parent.parent
+_PACKAGES = ("colorization", "train", "eval", "demo")  # of this project
 
 REPORT_HINT = "an unexpected error is a fault of this program: please report that line, with the file if you may"
 
@@ -44,6 +44,9 @@ def explain(error: BaseException) -> str:
 
 def _place(error: BaseException) -> str:
     """Where in this project an error came up."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if Path(frame.filename).is_relative_to(_PROJECT)]
-    return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
+    own = [
+        f"{os.path.basename(frame.f_code.co_filename)}, line {line}"
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if frame.f_globals.get("__name__", "").partition(".")[0] in _PACKAGES
+    ]
+    return f" ({own[-1]})" if own else ""

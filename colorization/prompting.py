@@ -119,7 +119,9 @@ class Translation:
 @lru_cache(maxsize=1)
 def color_names() -> dict[str, tuple[int, int, int]]:
     """Names of colors, each a word in lower case, and the sRGB that they mean: those of CSS and other common ones."""
-    return {name: ImageColor.getrgb(value)[:3] for name, value in (ImageColor.colormap | _COMMON_NAMES).items()}
+    # By name: of the values Pillow's table holds, those that were asked for before are no strings any more.
+    css = {name: ImageColor.getrgb(name)[:3] for name in ImageColor.colormap}
+    return css | {name: ImageColor.getrgb(value)[:3] for name, value in _COMMON_NAMES.items()}
 
 
 @lru_cache(maxsize=1)

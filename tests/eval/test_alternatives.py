@@ -46,7 +46,10 @@ def test_there_is_a_row_for_each_and_a_mark_where_it_was_trained_elsewhere(add, 
 
 def test_parameters_are_counted_in_the_files():
     pipeline = load_pipeline(device="cpu")
-    networks = (pipeline.unet, pipeline.vae, pipeline.text_encoder, pipeline.semantic_encoder)
+    networks = (
+        *(pipeline.unet, pipeline.vae, pipeline.text_encoder),
+        *(pipeline.semantic_encoder, pipeline.naming_head),
+    )
     counted = sum(tensor.numel() for network in networks for tensor in network.state_dict().values())
     assert count_parameters(EMBEDDED_DIRECTORY) == counted
     assert count_parameters(BASELINE_DIRECTORY / "optimization") == 1

@@ -1,5 +1,6 @@
 """The study of what is kept: all kinds of files, on one small photograph."""
 
+import pytest
 from conftest import EXAMPLES
 from PIL import Image
 from studying import kept, ledger_in, study
@@ -27,5 +28,7 @@ def test_what_was_not_measured_is_not_shown():
 
 
 def test_without_photographs_nothing_is_measured(tmp_path, capsys):
-    assert study(tmp_path, "unchanged", "--run", "--photos", tmp_path) == 2
+    with pytest.raises(SystemExit) as stopped:
+        study(tmp_path, "unchanged", "--run", "--photos", tmp_path)
+    assert stopped.value.code == 2
     assert "no *.jpg" in capsys.readouterr().err

@@ -700,7 +700,7 @@ def test_photographs_that_cannot_be_read_are_named_counted_and_left_out(tmp_path
     lora_main([*flags, "--run.trackers", "none"])
     error = capsys.readouterr().err
     for name, cause in (
-        ("a.jpg", "not an image"),
+        ("a.jpg", "no image, or of an unknown format"),
         ("c.png", "broken PNG"),
         ("d.tif", "floating-point values must be"),
     ):
@@ -724,7 +724,7 @@ def damaged_png() -> bytes:
 
 def test_a_source_of_nothing_but_damaged_photographs_is_refused_with_a_cause(tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match=rf"got none in .*; {tmp_path}/broken.jpg: not an image"):
+    with pytest.raises(ValueError, match=rf"got none in .*; {tmp_path}/broken.jpg: no image"):
         load_photos(DataConfig(sources=[str(tmp_path)]))
 
 
@@ -743,9 +743,9 @@ def test_a_photograph_in_a_table_is_called_by_its_row(tmp_path):
 def test_labels_without_names_are_no_captions():
     rows = {"image": [None] * 3, "label": [2, 0, -1]}
     numbers = datasets.Dataset.from_dict(rows)
-    assert _captions(numbers, "caption") == ["", "", ""]
+    assert _captions(numbers, "caption", "x") == ["", "", ""]
     named = numbers.cast_column("label", datasets.ClassLabel(names=["tench", "b", "chain_saw"]))
-    assert _captions(named, "caption") == _captions(named, "label") == ["chain saw", "tench", ""]
+    assert _captions(named, "caption", "x") == _captions(named, "label", "x") == ["chain saw", "tench", ""]
 
 
 def test_local_sources_are_not_taken_for_ids_and_not_published(tmp_path, monkeypatch):
