@@ -70,10 +70,10 @@ def test_what_the_page_says_of_hues():
     (run,) = kept_run(LEDGER)
     findings = " ".join(hue_findings(run))
     assert (
-        "better in red, orange, yellow, green; worse in cyan, purple; no difference shown in blue, pink." in findings
+        "better in red, orange, yellow, green; worse in purple; no difference shown in cyan, blue, pink." in findings
     )
     assert "Worst sector by chroma retention: red, " in findings
-    assert "Places by chroma error of 8, the worst first: red 4, green 6." in findings
+    assert "Places by chroma error of 8, the worst first: red 3, green 6." in findings
     text = (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8")
     for sector in HUE_SECTORS:
         (line,) = [line for line in text.splitlines() if line.startswith(f"| {sector} |")]
@@ -152,16 +152,17 @@ def test_what_the_page_says_of_the_shipped_model():
     assert len(runs) == 3
     for name, run in runs.items():
         kernel, psnr = ([run.metric(of, row)["value"] for row in ("output", GRAY)] for of in ("kd_lite2", "psnr"))
-        entries = (run.metric("kd_lite2", row) for row in ("output", GRAY))
         if name == "free-photos":
-            assert verdict(*entries, "lower") == NO_DIFFERENCE and run.score["data"]["n"] == 36
+            assert run.score["data"]["n"] == 36 and 0.45 < kernel[0] / kernel[1] < 0.55
+            perfect = run.metric("kd_lite2", "vae")
+            assert verdict(run.metric("kd_lite2"), perfect, "lower") == NO_DIFFERENCE
         else:
-            assert kernel[0] < 0.255 * kernel[1]
-        assert 0.65 <= psnr[0] - psnr[1] < 2.75
-    distances = [runs["tiny-imagenet-64-validation"].metric("fd_lite2", row)["value"] for row in ("output", GRAY)]
-    assert f"{distances[0] / distances[1]:.0%}" == "44%"
+            assert 0.1 < kernel[0] / kernel[1] < 0.14
+        assert 0.65 <= psnr[0] - psnr[1] < 3.25
+    gains = {name: run.metric("psnr")["value"] - run.metric("psnr", GRAY)["value"] for name, run in runs.items()}
+    assert min(gains, key=gains.get) == "tiny-imagenet-64-validation"
     ratios = sorted(run.metric("colorfulness_ratio")["value"] for run in runs.values())
-    assert (f"{ratios[0]:.0%}", f"{ratios[-1]:.0%}") == ("72%", "91%")
+    assert (f"{ratios[0]:.0%}", f"{ratios[-1]:.0%}") == ("82%", "93%")
     report = (ROOT / shipped.REPORTS / "free-photos.html").read_text(encoding="utf-8")
     assert len(report.encode()) <= shipped.LARGEST_REPORT
     rows = runs["free-photos"].rows
