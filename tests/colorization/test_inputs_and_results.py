@@ -202,7 +202,7 @@ def test_an_error_that_nobody_foresaw_ends_no_run(embedded, stage):
     setattr(both, stage, fail)
     colorize_all(embedded, both, both, batch_size=3, num_inference_steps=1)
     assert sorted(both.done) == [0, 2] and list(both.failed) == [1]
-    assert explain(both.failed[1]).startswith("unexpected KeyError: 'colourspace' (test_inputs_and_results.py, line ")
+    assert explain(both.failed[1]).startswith("unexpected KeyError: 'colourspace' (batch_run.py, line ")
 
 
 def test_a_photograph_that_spoils_its_batch_is_lost_alone(embedded):
