@@ -8,7 +8,7 @@ The same command continues a run that was stopped. The result is in OUTPUT_DIR/m
 of a pipeline.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -105,20 +105,23 @@ def new_model(config: SemanticTraining, photos: PhotoSet) -> SemanticEncoder:
     else:
         model = SemanticEncoder(widths=tuple(config.model.widths))
         model.backbone.load_state_dict(imagenet_weights(), strict=False)  # without the classifier
-        _measure_statistics(model, GuessSamples(photos, transform_config(config.data)))
+        measure_statistics(model, _spread_lumas(GuessSamples(photos, transform_config(config.data))))
     for name, parameter in model.backbone.named_parameters():
         parameter.requires_grad_(not name.startswith(tuple(config.model.frozen)))
     return model
 
 
 @torch.no_grad()
-def _measure_statistics(model: SemanticEncoder, samples: GuessSamples) -> None:
-    """Store mean and deviation of every feature of the backbone."""
-    step = max(len(samples.photos) // _MEASURED, 1)
-    rows, found = range(0, len(samples.photos), step)[:_MEASURED], []
-    for start in trange(0, len(rows), _BATCH, desc="features", unit="batch"):
-        batch = [samples.draw(row, sample_rng(0, "features", row))["luma"] for row in rows[start : start + _BATCH]]
-        stages = model.stages(torch.stack(batch))
+def measure_statistics(model: SemanticEncoder, lumas: Iterable[torch.Tensor]) -> None:
+    """Store mean and deviation of every feature of a new encoder's backbone.
+
+    Args:
+        model: whose statistics are replaced.
+        lumas: batches `(batch, 1, height, width)` in [0, 1], of one size.
+    """
+    found = []
+    for luma_batch in lumas:
+        stages = model.stages(luma_batch.to(model.device))
         found.append([(stage.mean(dim=(2, 3)), stage.square().mean(dim=(2, 3))) for stage in stages])
     for index in range(len(found[0])):
         mean, square = (torch.cat([batch[index][k] for batch in found]).mean(dim=0) for k in (0, 1))
@@ -126,18 +129,37 @@ def _measure_statistics(model: SemanticEncoder, samples: GuessSamples) -> None:
         getattr(model, f"deviation_{index}").copy_((square - mean**2).clamp_min(1e-6).sqrt())
 
 
+def _spread_lumas(samples: GuessSamples) -> Iterator[torch.Tensor]:
+    """Batches of augmented photographs, evenly spread over all."""
+    step = max(len(samples.photos) // _MEASURED, 1)
+    rows = range(0, len(samples.photos), step)[:_MEASURED]
+    for start in trange(0, len(rows), _BATCH, desc="features", unit="batch"):
+        batch = [samples.draw(row, sample_rng(0, "features", row))["luma"] for row in rows[start : start + _BATCH]]
+        yield torch.stack(batch)
+
+
 @torch.no_grad()
-def explained_chroma(model: SemanticEncoder, samples: GuessSamples, count: int) -> float:
-    """1 - squared error / squared chroma of the first `count` photographs: 0 for gray, 1 for perfect."""
+def explained_chroma(model: SemanticEncoder, batches: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> float:
+    """1 - squared error / squared chroma: 0 for gray, 1 for perfect.
+
+    Args:
+        model: that guesses.
+        batches: luma and chroma as :class:`GuessSamples` gives them, stacked.
+    """
     error = total = 0.0
+    for lumas, targets in batches:
+        guess = model(lumas.to(model.device)).chroma
+        error += (guess - targets.to(guess.device)).square().sum().item()
+        total += targets.square().sum().item()
+    return 1 - error / total if total > 0 else 0.0
+
+
+def first_pictures(samples: GuessSamples, count: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Luma and chroma of the first `count` photographs, in batches."""
     for start in range(0, min(count, len(samples.photos)), _BATCH):
         rows = range(start, min(start + _BATCH, count, len(samples.photos)))
         batch = [samples.picture(row) for row in rows]
-        lumas, targets = (torch.stack([sample[key] for sample in batch]) for key in ("luma", "chroma"))
-        guess = model(lumas.to(model.device)).chroma.cpu()
-        error += (guess - targets).square().sum().item()
-        total += targets.square().sum().item()
-    return 1 - error / total if total > 0 else 0.0
+        yield torch.stack([sample["luma"] for sample in batch]), torch.stack([sample["chroma"] for sample in batch])
 
 
 class SemanticTrainer(Trainer[SemanticTraining]):
@@ -168,7 +190,9 @@ class SemanticTrainer(Trainer[SemanticTraining]):
         self.accelerator.log({"validation/explained_chroma": explained}, step=step)
 
     def _explained(self) -> float:
-        return explained_chroma(self.model.eval(), self.held_out_samples, self.config.run.validation_count)
+        return explained_chroma(
+            self.model.eval(), first_pictures(self.held_out_samples, self.config.run.validation_count)
+        )
 
     def samples(self) -> GuessSamples:
         return GuessSamples(self.photos, transform_config(self.config.data))

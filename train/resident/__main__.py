@@ -8,6 +8,7 @@ import torch
 
 from colorization import ColorizationPipeline, load_pipeline
 from colorization.adapters import widen_conv_in
+from colorization.color import luma
 from colorization.command_line import Parser, at_least
 from colorization.errors import one_line
 from colorization.loading import default_device
@@ -16,8 +17,9 @@ from colorization.semantic import SemanticEncoder
 from ..backbone import imagenet_weights
 from ..embedded import save_model
 from ..loop import device_name, versions, write_summary
+from ..semantic import measure_statistics
 from .course import Clock
-from .encoder import EncoderSettings, Mixture, Namer, measure_statistics, train_encoder
+from .encoder import EncoderSettings, Mixture, Namer, train_encoder
 from .photos import load_shelf
 from .walks import WalkSettings, train_walks
 
@@ -26,7 +28,7 @@ _EXAMPLES = """examples:
   python -m train.resident --photos data/photos-mixed data/tiny --weights 3 1 --sides 176 64 --output runs/resident
   python -m train.resident --photos data/photos --seconds 600 --encoder-seconds 0 --start runs/resident/model ...
 
-All photographs stay on the device, as bytes and as latents: about 0.5 MB each with three variants. The time of a
+All photographs stay on the device, as bytes and as latents: about 0.8 MB each with three variants. The time of a
 training is what its learning rate follows, so a run ends when it should, however fast the device is.
 exit status: 0 trained, 1 the loss was not finite, 2 bad arguments"""
 
@@ -90,7 +92,8 @@ def new_encoder(
     torch.manual_seed(arguments.seed)
     encoder = SemanticEncoder(**_DECODER).to(device)
     encoder.backbone.load_state_dict(weights, strict=False)  # without the classifier
-    measure_statistics(encoder, photos, settings.side)
+    generator = torch.Generator(device).manual_seed(arguments.seed)
+    measure_statistics(encoder, (luma(photos.cut(128, settings.side, generator)) for _ in range(16)))
     namer = Namer(weights).to(device)
     held_out = None if arguments.held_out is None else load_shelf([arguments.held_out], 176, device)
     clock = Clock(arguments.encoder_seconds)

@@ -2,8 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -59,23 +58,11 @@ class MovingAverage:
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         torch._foreach_lerp_(self.average, self.parameters, 1 - decay)
 
-    @contextmanager
-    def in_place(self) -> Iterator[None]:
-        """The weights are the average meanwhile."""
-        self._swap()
-        yield
-        self._swap()
-
-    def keep(self) -> None:
-        """Make the weights the average for good."""
-        self._swap()
-
     @torch.no_grad()
-    def _swap(self) -> None:
+    def keep(self) -> None:
+        """Make the weights the average."""
         for parameter, average in zip(self.parameters, self.average, strict=True):
-            kept = parameter.detach().clone()
             parameter.copy_(average)
-            average.copy_(kept)
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,12 @@ from colorization.semantic import SemanticEncoder
 
 from ..backbone import NAME
 from ..naming import imagenet_head
-from ..semantic import cell_chroma, guess_errors
+from ..semantic import cell_chroma, explained_chroma, guess_errors
 from .course import Clock, MovingAverage, Rates, train_by_clock
 from .film import filmed
 from .photos import Shelf
+
+_MEASURED = 128  # photographs that are measured at once
 
 
 @dataclass(frozen=True)
@@ -79,19 +81,12 @@ class Mixture:
         return torch.cat(parts)
 
 
-@torch.no_grad()
-def explained(model: SemanticEncoder, shelf: Shelf, side: int, count: int = 1024) -> float:
-    """1 - squared error / squared chroma of a shelf's first photographs; 0 for gray, 1 for perfect."""
-    generator = torch.Generator(shelf.pixels.device).manual_seed(0)
-    error = total = 0.0
-    for rows in torch.arange(min(count, len(shelf)), device=shelf.pixels.device).split(128):
-        image = shelf.cut(rows, side, generator)
-        target = cell_chroma(image)
-        with torch.autocast(image.device.type, torch.bfloat16, enabled=image.is_cuda):
-            guess = model(luma(image)).chroma
-        error += (guess - target).square().sum().item()
-        total += target.square().sum().item()
-    return 1 - error / total
+def explained(model: SemanticEncoder, shelf: Shelf, side: int) -> float:
+    """Share of the chroma of a shelf's photographs that a model's guess explains."""
+    device = shelf.pixels.device
+    generator = torch.Generator(device).manual_seed(0)
+    images = (shelf.cut(rows, side, generator) for rows in torch.arange(len(shelf), device=device).split(_MEASURED))
+    return explained_chroma(model, ((luma(image), cell_chroma(image)) for image in images))
 
 
 class Namer(nn.Module):
@@ -176,20 +171,5 @@ def train_encoder(
     namer.head.eval()
     if held_out is not None:
         summary["held_out"] = len(held_out)
-        summary["held_out_explained_chroma"] = round(explained(model, held_out, settings.side, len(held_out)), 4)
+        summary["held_out_explained_chroma"] = round(explained(model, held_out, settings.side), 4)
     return summary
-
-
-@torch.no_grad()
-def measure_statistics(model: SemanticEncoder, photos: Mixture, side: int, count: int = 2048) -> None:
-    """Store mean and deviation of every feature of a new encoder's backbone."""
-    device = model.device
-    generator = torch.Generator(device).manual_seed(0)
-    sums: list[list[torch.Tensor]] = []
-    for _ in range(max(count // 128, 1)):
-        stages = model.stages(luma(photos.cut(min(count, 128), side, generator)))
-        sums.append([torch.stack([s.mean(dim=(0, 2, 3)), s.square().mean(dim=(0, 2, 3))]) for s in stages])
-    for index in range(len(sums[0])):
-        mean, square = torch.stack([batch[index] for batch in sums]).mean(dim=0)
-        getattr(model, f"mean_{index}").copy_(mean)
-        getattr(model, f"deviation_{index}").copy_((square - mean**2).clamp_min(1e-6).sqrt())
